@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * FIFOs: the bytes of one direction of one socket, in chunks.
+ *
+ * Purpose: the arithmetic that producer and consumer share. What differs by
+ * role is not here: the guest works on the shared fields (all its processes
+ * do, under tx_lock and rx_lock); the host keeps positions and its own chunk
+ * table in private memory and only publishes.
+ *
+ * Invariants
+ *  1. reclaim <= head <= tail <= head + CANAL_FIFO_MAX; reclaim is a multiple
+ *     of CANAL_CHUNK.
+ *  2. Every byte of [head, tail) lies in a chunk whose number was in the table
+ *     before tail was published (R1), and stays there until head has passed
+ *     its end (R2).
+ *  3. Only the producer writes the table. An entry without chunk is CANAL_NONE.
+ *
+ * Failure: a consumer that does not trust the producer passes an arena, and
+ * gets -EPROTO for a chunk number outside of it.
+ */
+#ifndef CANAL_FIFO_H
+#define CANAL_FIFO_H
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "order.h"
+#include "wire.h"
+
+/* Where chunks lie: private to a side, never taken from shared memory. */
+struct canal_arena {
+	uint8_t *base;
+	uint32_t count;
+};
+
+static inline uint32_t canal_fifo_index(uint64_t pos)
+{
+	return (pos >> CANAL_CHUNK_SHIFT) % CANAL_FIFO_CHUNKS;
+}
+
+static inline uint32_t canal_fifo_offset(uint64_t pos)
+{
+	return pos & (CANAL_CHUNK - 1);
+}
+
+static inline uint8_t *canal_arena_chunk(const struct canal_arena *a, uint32_t n)
+{
+	return a->base + ((uint64_t)n << CANAL_CHUNK_SHIFT);
+}
+
+/* Before first use, and when a socket number is used again. */
+static inline void canal_fifo_init(struct canal_fifo *f, uint32_t limit)
+{
+	memset(f, 0, offsetof(struct canal_fifo, chunk));
+	memset(f->chunk, 0xff, sizeof(f->chunk));
+	f->limit = limit;
+	f->idle = 1;
+}
+
+/**
+ * canal_fifo_pieces() - the memory behind a run of positions
+ * @table: chunk table; each entry is read once
+ * @a:     arena that the numbers must lie in
+ * @pos:   first position
+ * @len:   bytes
+ * @iov:   filled
+ * @max:   entries of @iov
+ *
+ * Return: entries filled (they may cover less than @len when @max is small), or
+ * -EPROTO when the table names a chunk that does not exist.
+ */
+static inline int canal_fifo_pieces(const uint32_t *table,
+				    const struct canal_arena *a, uint64_t pos,
+				    uint64_t len, struct iovec *iov, int max)
+{
+	int n = 0;
+
+	while (len && n < max) {
+		uint32_t offset = canal_fifo_offset(pos);
+		uint32_t part = CANAL_CHUNK - offset;
+		uint32_t id = canal_read_once(&table[canal_fifo_index(pos)]);
+
+		if (id >= a->count)
+			return -EPROTO;
+		if (part > len)
+			part = len;
+		iov[n].iov_base = canal_arena_chunk(a, id) + offset;
+		iov[n].iov_len = part;
+		n++;
+		pos += part;
+		len -= part;
+	}
+	return n;
+}
+
+/* Copies @len bytes at @pos out of (or into) the FIFO; -EPROTO as above. */
+static inline int canal_fifo_peek(const uint32_t *table,
+				  const struct canal_arena *a, uint64_t pos,
+				  void *buf, uint64_t len)
+{
+	while (len) {
+		struct iovec piece;
+		int n = canal_fifo_pieces(table, a, pos, len, &piece, 1);
+
+		if (n < 0)
+			return n;
+		memcpy(buf, piece.iov_base, piece.iov_len);
+		buf = (uint8_t *)buf + piece.iov_len;
+		pos += piece.iov_len;
+		len -= piece.iov_len;
+	}
+	return 0;
+}
+
+static inline int canal_fifo_poke(const uint32_t *table,
+				  const struct canal_arena *a, uint64_t pos,
+				  const void *buf, uint64_t len)
+{
+	while (len) {
+		struct iovec piece;
+		int n = canal_fifo_pieces(table, a, pos, len, &piece, 1);
+
+		if (n < 0)
+			return n;
+		memcpy(piece.iov_base, buf, piece.iov_len);
+		buf = (const uint8_t *)buf + piece.iov_len;
+		pos += piece.iov_len;
+		len -= piece.iov_len;
+	}
+	return 0;
+}
+
+/**
+ * canal_fifo_take_back() - one chunk that the consumer has passed
+ * @table:   the producer's chunk table
+ * @reclaim: the producer's position of that name; moves on
+ * @head:    how far the consumer is, already checked
+ *
+ * Return: the chunk's number, CANAL_NONE when there is none.
+ */
+static inline uint32_t canal_fifo_take_back(uint32_t *table, uint64_t *reclaim,
+					    uint64_t head)
+{
+	while (*reclaim + CANAL_CHUNK <= head) {
+		uint32_t *entry = &table[canal_fifo_index(*reclaim)];
+		uint32_t id = *entry;
+
+		canal_write_once(entry, CANAL_NONE);
+		*reclaim += CANAL_CHUNK;
+		if (id != CANAL_NONE)
+			return id;
+	}
+	return CANAL_NONE;
+}
+
+/* The space that a datagram takes. */
+static inline uint64_t canal_dgram_span(uint32_t len)
+{
+	return sizeof(struct canal_dgram) +
+	       (((uint64_t)len + CANAL_DGRAM_ALIGN - 1) &
+		~(uint64_t)(CANAL_DGRAM_ALIGN - 1));
+}
+
+#endif
