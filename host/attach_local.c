@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local transport: processes of this machine, over a UNIX socket.
+ *
+ * Purpose: HELLO makes a channel, JOIN adds a process to one, WAITER and DUMMY
+ * bring the descriptors that the channel needs (docs/wire.md, section 1).
+ *
+ * Invariants
+ *  1. Who a process is comes from SO_PEERCRED, what it may join from a token
+ *     that only its relatives have seen.
+ *  2. A descriptor that came with a packet is handed on or closed, whatever
+ *     the packet says.
+ *  3. A pipe is opened anew before use: its flags are then canald's own, and a
+ *     guest cannot make a write to it block.
+ *
+ * Ownership and threads: attach_local_first() runs in the main thread; the rest
+ * on the poller that owns the channel.
+ *
+ * Failure: a process that cannot be taken in is told why (REFUSED). One that
+ * breaks the rules loses its channel (bad-control).
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syslog.h>
+#include <unistd.h>
+
+#include "host.h"
+
+/* Packets of one client in one go; then others have their turn. */
+#define PACKETS_MAX 256
+
+/* Room for the descriptors of a packet, aligned as the kernel wants it. */
+union control {
+	struct cmsghdr header;
+	char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
+};
+
+/* --- sending ----------------------------------------------------------- */
+
+static int packet_send(int fd, const struct canal_local *packet, const int *fds, size_t fd_count)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)packet, .iov_len = sizeof(*packet) };
+	union control control = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd_count) {
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof(int));
+	}
+	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void refuse(int fd, const char *fmt, ...)
+{
+	struct canal_local packet = {
+		.magic = CANAL_LOCAL_MAGIC,
+		.type = CANAL_LOCAL_REFUSED,
+		.version = CANAL_WIRE_VERSION,
+	};
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(packet.text, sizeof(packet.text), fmt, args);
+	va_end(args);
+	packet_send(fd, &packet, NULL, 0);
+	host_log_limited(LOG_NOTICE, "a guest was refused: %s", packet.text);
+}
+
+static int welcome(const struct client *c, bool with_fds)
+{
+	const struct channel *ch = c->channel;
+	const int fds[] = { ch->region_fd, ch->kick_fd };
+	struct canal_local packet = {
+		.magic = CANAL_LOCAL_MAGIC,
+		.type = CANAL_LOCAL_WELCOME,
+		.version = CANAL_WIRE_VERSION,
+		.channel_id = ch->id,
+		.token = ch->token,
+		.region_len = ch->region_len,
+		.client = c->number,
+	};
+
+	return packet_send(c->fd, &packet, fds, with_fds ? 2 : 0);
+}
+
+/* --- a new process ----------------------------------------------------- */
+
+/* What the main thread asks of a poller. */
+struct joining {
+	int fd;
+	struct ucred cred;
+	struct poller *poller;
+	struct channel *channel;     /* HELLO: new */
+	uint64_t channel_id, token;  /* JOIN */
+	int error;
+};
+
+/* On the poller: one more process. On failure the fd is still the caller's. */
+static int joining_client(struct joining *j, struct channel *ch, bool with_fds)
+{
+	struct client *c;
+	int error = channel_add_client(ch, j->fd, j->cred.pid, j->cred.uid, &c);
+
+	if (error)
+		return error;
+	error = welcome(c, with_fds);
+	if (error) {
+		/* it is gone already: so is the client, with its fd */
+		host_log(LOG_DEBUG, "guest=%s pid=%d: left before it was welcome: %s", ch->name,
+			 (int)j->cred.pid, strerror(-error));
+		channel_drop_client(c);
+	}
+	return 0;
+}
+
+/* On the poller. */
+static void joining_hello(void *arg)
+{
+	struct joining *j = arg;
+	struct channel *ch = j->channel;
+
+	CDS_INIT_LIST_HEAD(&ch->link);
+	j->error = channel_attach(ch, j->poller);
+	if (!j->error)
+		j->error = joining_client(j, ch, true);
+	if (j->error)
+		channel_reap(ch);
+}
+
+/*
+ * On the poller. A child may have another uid than its parent only where the
+ * parent was root: servers drop their privileges in a child.
+ */
+static void joining_join(void *arg)
+{
+	struct joining *j = arg;
+	struct channel *ch = poller_find_channel(j->poller, j->channel_id);
+
+	if (!ch || ch->broken) {
+		j->error = -ENOENT;
+		return;
+	}
+	if (ch->token != j->token || (ch->uid && ch->uid != j->cred.uid)) {
+		j->error = -EACCES;
+		return;
+	}
+	j->error = joining_client(j, ch, false);
+}
+
+struct counting {
+	struct poller *poller;
+	unsigned int count;
+};
+
+static void channels_count(void *arg)
+{
+	struct counting *counting = arg;
+	struct cds_list_head *pos;
+
+	cds_list_for_each(pos, &counting->poller->channels)
+		counting->count++;
+}
+
+static struct poller *poller_least(void)
+{
+	struct poller *least = pollers;
+	unsigned int least_count = UINT_MAX;
+
+	for (unsigned int i = 0; poller_count > 1 && i < poller_count; i++) {
+		struct counting counting = { .poller = &pollers[i] };
+
+		poller_call(counting.poller, channels_count, &counting, true);
+		if (counting.count < least_count) {
+			least = counting.poller;
+			least_count = counting.count;
+		}
+	}
+	return least;
+}
+
+/* A program's name, without what would spoil a log. */
+static void name_copy(char *to, size_t to_len, const char *from, size_t from_len)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < to_len && i < from_len && from[i]; i++)
+		to[i] = isgraph((unsigned char)from[i]) && from[i] != '"' ? from[i] : '_';
+	to[i] = '\0';
+	if (!i)
+		snprintf(to, to_len, "unnamed");
+}
+
+static bool hello(struct joining *j, const struct canal_local *packet)
+{
+	char name[sizeof(((struct channel *)0)->name)];
+	int error;
+
+	if (canal_read_once(&channels_alive) >= settings.max_channels) {
+		refuse(j->fd, "this canald has %u guests already: raise max_channels in its "
+		       "configuration", settings.max_channels);
+		return false;
+	}
+	name_copy(name, sizeof(name), packet->text, sizeof(packet->text));
+	error = channel_create(&j->channel, j->cred.uid, j->cred.pid, name);
+	if (!error) {
+		j->poller = poller_least();
+		error = poller_call(j->poller, joining_hello, j, true);
+		if (!error)
+			error = j->error;
+	}
+	if (!error)
+		return true;
+	refuse(j->fd, "canald cannot make a channel: %s", strerror(-error));
+	return false;
+}
+
+static bool join(struct joining *j, const struct canal_local *packet)
+{
+	j->channel_id = packet->channel_id;
+	j->token = packet->token;
+	j->error = -ENOENT;
+	for (unsigned int i = 0; i < poller_count && j->error == -ENOENT; i++) {
+		j->poller = &pollers[i];
+		if (poller_call(j->poller, joining_join, j, true))
+			break;
+	}
+	if (j->error == 0)
+		return true;
+	if (j->error == -ENOENT)
+		refuse(j->fd, "canald does not know the channel to join: was it restarted?");
+	else if (j->error == -EACCES)
+		refuse(j->fd, "a channel can be joined only by processes of its own user");
+	else
+		refuse(j->fd, "canald cannot take in this process: %s", strerror(-j->error));
+	return false;
+}
+
+bool attach_local_first(int fd, const void *data, size_t len)
+{
+	struct joining j = { .fd = fd };
+	socklen_t cred_len = sizeof(j.cred);
+	struct canal_local packet = { 0 };
+
+	memcpy(&packet, data, len < sizeof(packet) ? len : sizeof(packet));
+	if (len < offsetof(struct canal_local, number) || packet.magic != CANAL_LOCAL_MAGIC)
+		return false;
+	if (packet.version != CANAL_WIRE_VERSION) {
+		refuse(fd, "this canald speaks wire version %u, libcanal version %u: install the "
+		       "same release", CANAL_WIRE_VERSION, packet.version);
+		return false;
+	}
+	if (len != sizeof(packet) ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &j.cred, &cred_len) < 0)
+		return false;
+	if (packet.type == CANAL_LOCAL_HELLO)
+		return hello(&j, &packet);
+	return packet.type == CANAL_LOCAL_JOIN && join(&j, &packet);
+}
+
+/* --- a process that is there ------------------------------------------- */
+
+/* A packet and what came with it. */
+struct arrived {
+	struct canal_local packet;
+	int fds[CANAL_LOCAL_FDS];
+	size_t fd_count;
+};
+
+static void arrived_fds(struct arrived *a, struct msghdr *msg)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(a->fds + a->fd_count, CMSG_DATA(c), count * sizeof(int));
+		a->fd_count += count;
+	}
+}
+
+static void arrived_close(struct arrived *a)
+{
+	for (size_t i = 0; i < a->fd_count; i++)
+		if (a->fds[i] >= 0)
+			close(a->fds[i]);
+}
+
+/* Its length, 0 at the end, -EPROTO for one that is not whole, -errno. */
+static int packet_receive(int fd, struct arrived *a)
+{
+	struct iovec iov = { .iov_base = &a->packet, .iov_len = sizeof(a->packet) };
+	union control control;
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		/* not CMSG_SPACE: its padding would let one more in */
+		.msg_controllen = CMSG_LEN(CANAL_LOCAL_FDS * sizeof(int)),
+	};
+	ssize_t len;
+
+	a->fd_count = 0;
+	do
+		len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (len < 0 && errno == EINTR);
+	if (len < 0)
+		return -errno;
+	arrived_fds(a, &msg);
+	if ((msg.msg_flags & MSG_CTRUNC) && a->fd_count < CANAL_LOCAL_FDS)
+		host_log_limited(LOG_ERR, "out of file descriptors: raise LimitNOFILE of canald");
+	if (!len)
+		return 0;
+	return (size_t)len != sizeof(a->packet) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ?
+		       -EPROTO : (int)len;
+}
+
+/* The same pipe with flags of canald's own. A pipe without reader is -ENXIO. */
+static int pipe_reopen(int fd)
+{
+	char path[32];
+	int own;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	return own < 0 ? -errno : own;
+}
+
+static int waiter(struct client *c, struct arrived *a)
+{
+	struct stat st;
+	int own;
+
+	if (a->fd_count != 1 || fstat(a->fds[0], &st) < 0 || !S_ISFIFO(st.st_mode))
+		return -EPROTO;
+	own = pipe_reopen(a->fds[0]);
+	if (own == -ENXIO) /* who waited there is gone */
+		return 0;
+	if (own < 0) {
+		host_log_limited(LOG_ERR, "guest=%s pid=%d: pipe of a wait slot: %s: is /proc mounted?",
+				 c->channel->name, (int)c->pid, strerror(-own));
+		return -EPROTO;
+	}
+	channel_add_waiter(c->channel, c, a->packet.number, own);
+	return 0;
+}
+
+static int dummy(struct client *c, struct arrived *a)
+{
+	struct stat st;
+	int fd;
+
+	if (a->fd_count != 1 || fstat(a->fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -EPROTO;
+	fd = a->fds[0];
+	a->fds[0] = -1;
+	channel_add_dummy(c->channel, a->packet.number, a->packet.extra, fd);
+	return 0;
+}
+
+static int packet_serve(struct client *c, struct arrived *a)
+{
+	if (a->packet.magic != CANAL_LOCAL_MAGIC || a->packet.version != CANAL_WIRE_VERSION)
+		return -EPROTO;
+	switch (a->packet.type) {
+	case CANAL_LOCAL_WAITER:
+		return waiter(c, a);
+	case CANAL_LOCAL_DUMMY:
+		return dummy(c, a);
+	default:
+		return -EPROTO;
+	}
+}
+
+/* One packet. False: none is left, or the client is gone. */
+static bool packet_next(struct client *c)
+{
+	struct channel *ch = c->channel;
+	struct arrived a;
+	int r = packet_receive(c->fd, &a);
+
+	if (r == -EAGAIN)
+		return false;
+	if (r > 0 && !ch->broken)
+		r = packet_serve(c, &a);
+	else if (r > 0)
+		r = 0;
+	else if (r != -EPROTO)
+		r = -EPIPE;
+	arrived_close(&a);
+	if (r == -EPIPE) {
+		channel_drop_client(c);
+		return false;
+	}
+	if (r < 0)
+		channel_break(ch, BROKEN_CONTROL);
+	return true;
+}
+
+/* Readiness is told at its edges: who stops early must ask to be told again. */
+void attach_local_packets(struct client *c)
+{
+	struct poller *p = c->channel->poller;
+	int fd = c->fd;
+
+	for (int i = 0; i < PACKETS_MAX; i++)
+		if (!packet_next(c))
+			return;
+	p->ops->unwatch(p->engine, &c->control);
+	if (p->ops->watch(p->engine, &c->control, fd, EPOLLIN | EPOLLRDHUP))
+		channel_drop_client(c);
+}

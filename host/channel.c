@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A channel: one region, the processes that use it, and what they may touch.
+ *
+ * Purpose: lays out the region, keeps the private copy of its shape, takes
+ * processes in and lets them go, serves the INR ring, and closes the channel of
+ * a guest that breaks the rules.
+ *
+ * Invariants
+ *  1. No offset, count or position is ever read back from the region.
+ *  2. A socket number is in free_socks, or granted (in the grant ring or taken
+ *     by a guest that has not used it yet), or names an entry of socks[].
+ *  3. A channel is freed only when it has neither clients nor sockets.
+ *
+ * Ownership and threads: channel_create() in any thread; all else on the poller.
+ * Failure: a guest's fault ends in channel_break() and touches nobody else.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syslog.h>
+#include <unistd.h>
+
+#include "host.h"
+
+const char *const broken_name[BROKEN_REASONS] = {
+	[BROKEN_NOT] = "none",
+	[BROKEN_RING_STATE] = "ring-state",
+	[BROKEN_RING_STALLED] = "ring-stalled",
+	[BROKEN_OP] = "bad-op",
+	[BROKEN_SOCKET] = "bad-socket",
+	[BROKEN_SLOT] = "bad-slot",
+	[BROKEN_SUBSCRIPTION] = "bad-subscription",
+	[BROKEN_TX_POSITION] = "tx-position",
+	[BROKEN_TX_CHUNK] = "tx-chunk",
+	[BROKEN_RX_POSITION] = "rx-position",
+	[BROKEN_DGRAM_LENGTH] = "dgram-length",
+	[BROKEN_CLIENT] = "bad-client",
+	[BROKEN_ADDRESS] = "bad-address",
+	[BROKEN_CONTROL] = "bad-control",
+};
+
+uint64_t broken_count[BROKEN_REASONS];
+uint64_t channels_alive;
+struct counters total_gone;
+
+/* A producer may hold a claimed slot for this long before it counts as stuck. */
+#define STALL_LIMIT_NS 5000000000ull
+
+/* --- layout ------------------------------------------------------------ */
+
+static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t count,
+			     uint32_t stride, uint64_t align)
+{
+	t->offset = (*end + align - 1) & ~(align - 1);
+	t->count = count;
+	t->stride = stride;
+	*end = t->offset + (uint64_t)count * stride;
+	return t->offset;
+}
+
+/* Fills @r with the shape of a region; the region's length. */
+static uint64_t layout_fill(struct canal_region *r)
+{
+	uint64_t end = sizeof(*r);
+
+	layout_table(&r->inr, &end, CHANNEL_INRS, sizeof(struct canal_inr), 4096);
+	layout_table(&r->grant, &end, CHANNEL_GRANTS, sizeof(uint32_t), 64);
+	layout_table(&r->wait, &end, CHANNEL_WAITS, sizeof(struct canal_wait), 64);
+	layout_table(&r->call, &end, CHANNEL_WAITS, sizeof(struct canal_call), 64);
+	layout_table(&r->set, &end, CHANNEL_SETS, sizeof(struct canal_set), 64);
+	layout_table(&r->sub, &end, CHANNEL_SUBS, sizeof(struct canal_sub), 64);
+	layout_table(&r->sock, &end, CHANNEL_SOCKS, sizeof(struct canal_sock), 64);
+	layout_table(&r->tx_next, &end, CHANNEL_CHUNKS, sizeof(uint32_t), 64);
+	layout_table(&r->tx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
+	layout_table(&r->rx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
+	return end;
+}
+
+static int region_map(struct channel *ch, uint64_t len)
+{
+	ch->region_fd = memfd_create("canal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (ch->region_fd < 0)
+		return -errno;
+	if (ftruncate(ch->region_fd, (off_t)len) ||
+	    fcntl(ch->region_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return -errno;
+	ch->base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			ch->region_fd, 0);
+	if (ch->base == MAP_FAILED) {
+		ch->base = NULL;
+		return -errno;
+	}
+	ch->region_len = len;
+	return 0;
+}
+
+/* Pointers into the mapping, from a layout that the guest cannot change. */
+static void region_place(struct channel *ch, const struct canal_region *shape)
+{
+	ch->region = (struct canal_region *)(void *)ch->base;
+	ch->inr = (struct canal_inr *)(void *)(ch->base + shape->inr.offset);
+	ch->grant = (uint32_t *)(void *)(ch->base + shape->grant.offset);
+	ch->wait = (struct canal_wait *)(void *)(ch->base + shape->wait.offset);
+	ch->call = (struct canal_call *)(void *)(ch->base + shape->call.offset);
+	ch->set = (struct canal_set *)(void *)(ch->base + shape->set.offset);
+	ch->sub = (struct canal_sub *)(void *)(ch->base + shape->sub.offset);
+	ch->sock = ch->base + shape->sock.offset;
+	ch->tx = (struct canal_arena){ ch->base + shape->tx.offset, CHANNEL_CHUNKS };
+	ch->rx = (struct canal_arena){ ch->base + shape->rx.offset, CHANNEL_CHUNKS };
+}
+
+static int region_create(struct channel *ch)
+{
+	struct canal_region shape = {
+		.magic = CANAL_WIRE_MAGIC,
+		.version = CANAL_WIRE_VERSION,
+		.header_len = sizeof(shape),
+		.channel_id = ch->id,
+		.spin_looks = settings.spin_looks,
+		.fallback = settings.guest_fallback,
+	};
+	int r;
+
+	shape.region_len = layout_fill(&shape);
+	r = region_map(ch, shape.region_len);
+	if (r)
+		return r;
+	region_place(ch, &shape);
+	memcpy(ch->region, &shape, sizeof(shape));
+	canal_ring_init(ch->inr, CHANNEL_INRS);
+	return 0;
+}
+
+/* --- making and freeing ------------------------------------------------ */
+
+static int tables_create(struct channel *ch)
+{
+	uint32_t limit = settings.max_sockets && settings.max_sockets < CHANNEL_SOCKS ?
+				 settings.max_sockets : CHANNEL_SOCKS;
+
+	ch->free_socks = malloc(CHANNEL_SOCKS * sizeof(*ch->free_socks));
+	ch->socks = calloc(CHANNEL_SOCKS, sizeof(*ch->socks));
+	ch->rx_free = malloc(CHANNEL_CHUNKS * sizeof(*ch->rx_free));
+	ch->wait_fd = malloc(CHANNEL_WAITS * sizeof(*ch->wait_fd));
+	ch->wait_client = calloc(CHANNEL_WAITS, sizeof(*ch->wait_client));
+	ch->wait_owed = calloc(CHANNEL_WAITS, sizeof(*ch->wait_owed));
+	ch->subs = calloc(CHANNEL_SUBS, sizeof(*ch->subs));
+	ch->generation = calloc(CHANNEL_SOCKS, sizeof(*ch->generation));
+	ch->granted = calloc(CHANNEL_SOCKS, sizeof(*ch->granted));
+	ch->early_far = calloc(CHANNEL_SOCKS, sizeof(*ch->early_far));
+	if (!ch->generation || !ch->granted || !ch->early_far ||
+	    !ch->free_socks || !ch->socks || !ch->rx_free || !ch->wait_fd ||
+	    !ch->wait_client || !ch->wait_owed || !ch->subs)
+		return -ENOMEM;
+	memset(ch->wait_fd, 0xff, CHANNEL_WAITS * sizeof(*ch->wait_fd));
+	for (uint32_t i = 0; i < limit; i++)
+		ch->free_socks[i] = limit - 1 - i;
+	ch->free_count = limit;
+	return 0;
+}
+
+static void channel_free(struct channel *ch)
+{
+	for (uint32_t i = 0; ch->wait_fd && i < ch->wait_high; i++)
+		if (ch->wait_fd[i] >= 0)
+			close(ch->wait_fd[i]);
+	if (ch->base)
+		munmap(ch->base, ch->region_len);
+	if (ch->region_fd >= 0)
+		close(ch->region_fd);
+	if (ch->kick_fd >= 0)
+		close(ch->kick_fd);
+	free(ch->free_socks);
+	free(ch->socks);
+	free(ch->rx_free);
+	free(ch->wait_fd);
+	free(ch->wait_client);
+	free(ch->wait_owed);
+	free(ch->subs);
+	free(ch->generation);
+	free(ch->granted);
+	for (uint32_t i = 0; ch->early_far && i < CHANNEL_SOCKS; i++)
+		if (ch->early_far[i] > 0)
+			close(ch->early_far[i] - 1);
+	free(ch->early_far);
+	free(ch);
+}
+
+int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *name)
+{
+	static uint64_t last_id;
+	struct channel *ch = calloc(1, sizeof(*ch));
+	int r;
+
+	if (!ch)
+		return -ENOMEM;
+	ch->region_fd = ch->kick.fd = -1;
+	ch->uid = uid;
+	ch->pid = pid;
+	ch->id = canal_fetch_add(&last_id, 1) + 1;
+	strncpy(ch->name, name, sizeof(ch->name) - 1);
+	CDS_INIT_LIST_HEAD(&ch->clients);
+	CDS_INIT_LIST_HEAD(&ch->link);
+	ch->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	r = ch->kick_fd < 0 ? -errno : 0;
+	if (!r && getrandom(&ch->token, sizeof(ch->token), 0) < 0)
+		r = -errno;
+	if (!r)
+		r = tables_create(ch);
+	if (!r)
+		r = region_create(ch);
+	if (r) {
+		channel_free(ch);
+		return r;
+	}
+	canal_fetch_add(&channels_alive, 1);
+	*ret_ch = ch;
+	return 0;
+}
+
+/*
+ * The kick only ends the poller's sleep; the pass after it finds the work. It
+ * is never read: the guest shares the open file and could make a read block.
+ */
+static void channel_kicked(struct engine_handle *h, uint32_t events)
+{
+	(void)h;
+	(void)events;
+}
+
+int channel_attach(struct channel *ch, struct poller *p)
+{
+	int r;
+
+	ch->poller = p;
+	ch->kick.event = channel_kicked;
+	r = p->ops->watch(p->engine, &ch->kick, ch->kick_fd, EPOLLIN);
+	if (r)
+		return r;
+	cds_list_add_tail(&ch->link, &p->channels);
+	canal_write_once(&p->channel_count, p->channel_count + 1);
+	channel_grant(ch);
+	return 0;
+}
+
+static void add_counters(struct counters *to, const struct counters *from)
+{
+	uint64_t *t = (uint64_t *)to;
+	const uint64_t *f = (const uint64_t *)from;
+
+	for (size_t i = 0; i < sizeof(*to) / sizeof(*t); i++)
+		canal_fetch_add(&t[i], f[i]);
+}
+
+bool channel_reap(struct channel *ch)
+{
+	if (!cds_list_empty(&ch->clients) || ch->sock_used)
+		return false;
+	if (!cds_list_empty(&ch->link)) {
+		cds_list_del(&ch->link);
+		canal_write_once(&ch->poller->channel_count, ch->poller->channel_count - 1);
+	}
+	ch->poller->ops->unwatch(ch->poller->engine, &ch->kick);
+	add_counters(&total_gone, &ch->count);
+	host_log(LOG_DEBUG, "guest=%s pid=%d: channel %llu freed", ch->name, (int)ch->pid,
+		 (unsigned long long)ch->id);
+	channel_free(ch);
+	canal_fetch_add(&channels_alive, (uint64_t)-1);
+	return true;
+}
+
+struct channel *poller_find_channel(struct poller *p, uint64_t id)
+{
+	struct channel *ch;
+
+	cds_list_for_each_entry(ch, &p->channels, link)
+		if (ch->id == id)
+			return ch;
+	return NULL;
+}
+
+/* --- processes --------------------------------------------------------- */
+
+static void client_event(struct engine_handle *h, uint32_t events)
+{
+	(void)events;
+	attach_local_packets(caa_container_of(h, struct client, control));
+}
+
+int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid,
+		       struct client **ret_client)
+{
+	struct client *c;
+	int r;
+
+	if (ch->next_client + 1 >= CANAL_CLIENT_MAX)
+		return -EUSERS;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->number = ++ch->next_client;
+	c->pid = pid;
+	c->uid = uid;
+	c->channel = ch;
+	c->control.event = client_event;
+	c->fd = fd;
+	r = ch->poller->ops->watch(ch->poller->engine, &c->control, fd, EPOLLIN | EPOLLRDHUP);
+	if (r) {
+		free(c);
+		return r;
+	}
+	cds_list_add_tail(&c->link, &ch->clients);
+	ch->orphan = false;
+	*ret_client = c;
+	return 0;
+}
+
+static struct client *channel_client(struct channel *ch, uint32_t number)
+{
+	struct client *c;
+
+	cds_list_for_each_entry(c, &ch->clients, link)
+		if (c->number == number)
+			return c;
+	return NULL;
+}
+
+/* The slots of a process that is gone are free again. */
+static void release_waiters(struct channel *ch, uint32_t client)
+{
+	for (uint32_t i = 0; i < ch->wait_high; i++) {
+		if (ch->wait_client[i] != client || ch->wait_fd[i] < 0)
+			continue;
+		close(ch->wait_fd[i]);
+		ch->wait_fd[i] = -1;
+		canal_write_once(&ch->wait[i].armed, 0u);
+		canal_store_release(&ch->wait[i].owner, 0u);
+	}
+}
+
+/*
+ * What only lived in the channel ends with its last process: connections that
+ * were never taken from a listener go with the listener, sockets whose far end
+ * never arrived have nobody who could close them.
+ */
+static void release_sockets(struct channel *ch)
+{
+	for (uint32_t i = 0; i < CHANNEL_SOCKS && ch->sock_used; i++)
+		if (ch->socks[i] && ch->socks[i]->far_fd < 0 && !ch->socks[i]->released)
+			sock_release(ch->socks[i]);
+}
+
+void channel_drop_client(struct client *c)
+{
+	struct channel *ch = c->channel;
+
+	ch->poller->ops->unwatch(ch->poller->engine, &c->control);
+	close(c->fd);
+	cds_list_del(&c->link);
+	release_waiters(ch, c->number);
+	free(c);
+	if (cds_list_empty(&ch->clients)) {
+		ch->orphan = true;
+		if (ch->broken)
+			return;
+		channel_serve(ch, CHANNEL_INRS);
+		release_sockets(ch);
+	}
+}
+
+void channel_add_waiter(struct channel *ch, struct client *c, uint32_t slot, int fd)
+{
+	if (slot >= CHANNEL_WAITS) {
+		close(fd);
+		channel_break(ch, BROKEN_SLOT);
+		return;
+	}
+	if (ch->wait_fd[slot] >= 0)
+		close(ch->wait_fd[slot]);
+	ch->wait_fd[slot] = fd;
+	ch->wait_client[slot] = c->number;
+	if (slot >= ch->wait_high)
+		ch->wait_high = slot + 1;
+	if (ch->wait_owed[slot]) {
+		ch->wait_owed[slot] = 0;
+		wake_slot(ch, slot);
+	}
+}
+
+/* --- a guest that breaks the rules ------------------------------------- */
+
+/*
+ * The guest's processes see the end of their control connection and of the
+ * pipes of their wait slots, and region.broken.
+ */
+void channel_break(struct channel *ch, enum broken why)
+{
+	struct client *c;
+
+	if (ch->broken)
+		return;
+	ch->broken = true;
+	canal_fetch_add(&broken_count[why], 1);
+	canal_write_once(&ch->region->broken, (uint32_t)why);
+	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name,
+			 (int)ch->pid, broken_name[why]);
+	cds_list_for_each_entry(c, &ch->clients, link)
+		shutdown(c->fd, SHUT_RDWR);
+}
+
+/* After a break: lets go of everything, outside of the calls that found it. */
+static void channel_tear_down(struct channel *ch)
+{
+	struct client *c, *next;
+
+	for (uint32_t i = 0; i < CHANNEL_SOCKS && ch->sock_used; i++)
+		if (ch->socks[i] && !ch->socks[i]->dead)
+			sock_destroy(ch->socks[i]);
+	cds_list_for_each_entry_safe(c, next, &ch->clients, link)
+		channel_drop_client(c);
+}
+
+void channel_end(struct channel *ch)
+{
+	ch->broken = true;
+	channel_tear_down(ch);
+}
+
+void channel_hear(struct channel *ch, uint32_t number)
+{
+	struct client *c = channel_client(ch, number);
+
+	if (c)
+		attach_local_packets(c);
+}
+
+/* --- the ring ---------------------------------------------------------- */
+
+/* A claimed slot whose claimer is dead is skipped; one that is alive has time. */
+static void ring_stalled(struct channel *ch)
+{
+	uint32_t number = canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos);
+
+	if (!number)
+		return;
+	if (!channel_client(ch, number)) {
+		canal_ring_skip(ch->inr, CHANNEL_INRS, &ch->inr_pos);
+		ch->stalled_since_ns = 0;
+	} else if (!ch->stalled_since_ns) {
+		ch->stalled_since_ns = ch->poller->now_ns;
+	} else if (ch->poller->now_ns - ch->stalled_since_ns > STALL_LIMIT_NS) {
+		channel_break(ch, BROKEN_RING_STALLED);
+	}
+}
+
+void channel_serve(struct channel *ch, unsigned int budget)
+{
+	struct canal_inr inr;
+
+	while (budget && !ch->broken) {
+		budget--;
+		switch (canal_ring_consume(ch->inr, CHANNEL_INRS, &ch->inr_pos, &inr)) {
+		case CANAL_RING_EMPTY:
+			return;
+		case CANAL_RING_STALLED:
+			ring_stalled(ch);
+			return;
+		case CANAL_RING_BAD:
+			channel_break(ch, BROKEN_RING_STATE);
+			return;
+		case CANAL_RING_GOT:
+			ch->stalled_since_ns = 0;
+			ch->count.inrs++;
+			ch->poller->work++;
+			request_serve(ch, &inr);
+		}
+	}
+	if (ch->broken)
+		channel_tear_down(ch);
+}
+
+/* --- numbers of sockets ------------------------------------------------ */
+
+/* A number for a new socket, its shared part reset; CANAL_NONE at the limit. */
+uint32_t channel_take_number(struct channel *ch)
+{
+	struct canal_sock *shared;
+	uint32_t n;
+
+	if (!ch->free_count)
+		return CANAL_NONE;
+	n = ch->free_socks[--ch->free_count];
+	shared = channel_shared(ch, n);
+	memset(shared, 0, offsetof(struct canal_sock, tx));
+	shared->generation = ++ch->generation[n];
+	shared->state = CANAL_SOCK_GRANTED;
+	canal_fifo_init(&shared->tx, DEFAULT_TX_LIMIT);
+	canal_fifo_init(&shared->rx, DEFAULT_RX_LIMIT);
+	return n;
+}
+
+void channel_give_number(struct channel *ch, uint32_t n)
+{
+	ch->free_socks[ch->free_count++] = n;
+}
+
+/*
+ * Numbers are put into the grant ring as guests take them. How many were taken
+ * is the guest's word, so it is held against what was given.
+ */
+void channel_grant(struct channel *ch)
+{
+	uint64_t taken = canal_load_acquire(&ch->region->grant_head);
+
+	if (ch->grant_tail - taken > CHANNEL_GRANTS) {
+		channel_break(ch, BROKEN_RING_STATE);
+		return;
+	}
+	while (ch->grant_tail - taken < CHANNEL_GRANTS) {
+		uint32_t n = channel_take_number(ch);
+
+		if (n == CANAL_NONE)
+			return;
+		ch->granted[n] = 1;
+		canal_write_once(&ch->grant[ch->grant_tail % CHANNEL_GRANTS], n);
+		/* G1 release: number and fresh socket before the grant */
+		canal_store_release(&ch->region->grant_tail, ++ch->grant_tail);
+	}
+}
+
+/*
+ * The far end of a dummy. It may come before the INR_SOCKET of its socket was
+ * served: then it waits for it.
+ */
+void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd)
+{
+	if (n < CHANNEL_SOCKS && ch->generation[n] == generation) {
+		if (ch->socks[n]) {
+			sock_set_far(ch->socks[n], fd);
+			return;
+		}
+		if (ch->granted[n] && !ch->early_far[n]) {
+			ch->early_far[n] = fd + 1;
+			return;
+		}
+	}
+	close(fd);
+}

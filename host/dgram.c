@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Datagrams that the kernel carries.
+ *
+ * Purpose: each record of TX becomes one sendmsg, each datagram that arrives
+ * one record of RX, received straight into its chunks.
+ *
+ * Invariants
+ *  1. A record is consumed or published whole.
+ *  2. A datagram for which RX has no room is dropped and counted, as UDP may.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: a record that lies about its length closes the channel; an error of
+ * the kernel is told to the guest once (so_error) and the socket lives on.
+ */
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "host.h"
+
+#define DGRAM_MAX 65535u
+
+static void tx_done(struct engine_op *op, int res)
+{
+	struct sock *s = caa_container_of(op, struct sock, tx_op);
+
+	if (s->dead)
+		return;
+	if (res == -EAGAIN || res == -ENOBUFS) {
+		s->tx_blocked = true;
+		sock_unmark_tx(s);
+		return;
+	}
+	s->channel->poller->work++;
+	s->channel->count.tx_dgrams++;
+	sock_tx_consumed(s, s->tx_span);
+	if (res < 0 && !s->released)
+		sock_fail(s, res, 0);
+	if (!s->bound) {
+		s->bound = true;
+		sock_publish_names(s);
+		switch_bound(s);
+	}
+}
+
+/* The record at tx_head; false after channel_break(). */
+static bool record_read(struct sock *s, uint64_t avail, struct canal_dgram *rec)
+{
+	if (avail < sizeof(*rec) ||
+	    canal_fifo_peek(s->shared->tx.chunk, &s->channel->tx, s->tx_head, rec, sizeof(*rec))) {
+		channel_break(s->channel, avail < sizeof(*rec) ? BROKEN_DGRAM_LENGTH :
+								 BROKEN_TX_CHUNK);
+		return false;
+	}
+	if (rec->len > DGRAM_MAX || canal_dgram_span(rec->len) > avail) {
+		channel_break(s->channel, BROKEN_DGRAM_LENGTH);
+		return false;
+	}
+	return true;
+}
+
+bool dgram_tx(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+	struct canal_dgram rec;
+	uint64_t avail;
+	int n;
+
+	if (s->tx_op.under_way || !sock_tx_avail(s, &avail))
+		return false;
+	if (!avail) {
+		sock_tx_quiet(s);
+		return false;
+	}
+	s->tx_quiet = 0;
+	if (!record_read(s, avail, &rec))
+		return false;
+	s->tx_span = (uint32_t)canal_dgram_span(rec.len);
+	if (settings.join && switch_dgram(s, &rec)) {
+		p->work++;
+		s->channel->count.tx_dgrams++;
+		sock_tx_consumed(s, s->tx_span);
+		return true;
+	}
+	if (sock_kernel(s))
+		return false;
+	n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head + sizeof(rec),
+			      rec.len, s->tx_op.iov, ENGINE_IOV);
+	if (n < 0) {
+		channel_break(s->channel, BROKEN_TX_CHUNK);
+		return false;
+	}
+	s->tx_op.fd = s->fd;
+	s->tx_op.flags = 0;
+	memset(&s->tx_op.msg, 0, sizeof(s->tx_op.msg));
+	s->tx_op.msg.msg_iov = s->tx_op.iov;
+	s->tx_op.msg.msg_iovlen = (size_t)n;
+	s->tx_op.msg.msg_namelen = addr_to_sockaddr(&rec.addr, &s->tx_name);
+	s->tx_op.msg.msg_name = s->tx_op.msg.msg_namelen ? &s->tx_name : NULL;
+	s->tx_op.done = tx_done;
+	p->ops->send(p->engine, &s->tx_op);
+	return true;
+}
+
+static void rx_done(struct engine_op *op, int res)
+{
+	struct sock *s = caa_container_of(op, struct sock, rx_op);
+	struct canal_dgram rec = { .len = (uint32_t)res };
+
+	if (s->dead || s->released)
+		return;
+	if (res == -EAGAIN) {
+		sock_unmark_rx(s);
+		sock_rx_shrink(s);
+		return;
+	}
+	if (res < 0) {
+		if (res != -EINTR)
+			sock_fail(s, res, 0);
+		return;
+	}
+	s->channel->poller->work++;
+	if (op->msg.msg_flags & MSG_TRUNC) {
+		s->channel->count.rx_drops++;
+		s->shared->rx.drops++;
+		return;
+	}
+	addr_from_sockaddr(&rec.addr, &s->op_name);
+	canal_fifo_poke(s->rx_chunk, &s->channel->rx, s->rx_tail, &rec, sizeof(rec));
+	s->channel->count.rx_dgrams++;
+	sock_rx_publish(s, canal_dgram_span(rec.len));
+}
+
+/*
+ * The kernel is always asked, also when RX is full: what finds no room is
+ * dropped here, so that newer datagrams do not wait behind the kernel's queue.
+ */
+bool dgram_rx(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+	uint64_t room, len;
+	int n = 0;
+
+	if (s->rx_op.under_way || !sock_rx_room(s, &room))
+		return false;
+	len = sizeof(struct canal_dgram) + DGRAM_MAX + 1;
+	if (len > room)
+		len = room & ~(uint64_t)(CANAL_DGRAM_ALIGN - 1);
+	len = sock_rx_prepare(s, len);
+	if (len > sizeof(struct canal_dgram))
+		n = canal_fifo_pieces(s->rx_chunk, &s->channel->rx,
+				      s->rx_tail + sizeof(struct canal_dgram),
+				      len - sizeof(struct canal_dgram), s->rx_op.iov, ENGINE_IOV);
+	s->rx_op.fd = s->fd;
+	s->rx_op.flags = 0;
+	memset(&s->rx_op.msg, 0, sizeof(s->rx_op.msg));
+	s->rx_op.msg.msg_iov = s->rx_op.iov;
+	s->rx_op.msg.msg_iovlen = (size_t)n;
+	s->rx_op.msg.msg_name = &s->op_name;
+	s->rx_op.msg.msg_namelen = sizeof(s->op_name);
+	s->rx_op.done = rx_done;
+	p->ops->recv(p->engine, &s->rx_op);
+	return true;
+}

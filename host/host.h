@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of canald know of each other.
+ *
+ *	main.c		options, signals, start and stop
+ *	config.c	the configuration file
+ *	control.c	the UNIX socket: new guests, canalctl
+ *	attach_local.c	the local transport: HELLO, JOIN, WAITER, DUMMY
+ *	poller.c	the loop; schedule of its channels
+ *	channel.c	one region: layout, clients, grants, closing
+ *	request.c	one INR
+ *	socket.c	a socket's life: open, bind, connect, close
+ *	options.c	getsockopt, setsockopt
+ *	stream.c, dgram.c, listen.c	moving what it carries
+ *	switch.c	sockets of guests joined in memory
+ *	wake.c		waking guests: waiters and subscriptions
+ *	arena.c		RX chunks
+ *	resolve.c	names, on helper threads
+ *	stats.c		what canalctl shows
+ *	log.c		messages
+ *
+ * Ownership and threads: a channel, and all that hangs on it, belongs to its
+ * poller's thread. Other threads ask the poller (poller_call). Counters are
+ * read by anyone.
+ */
+#ifndef CANAL_HOST_H
+#define CANAL_HOST_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <urcu/list.h>
+#include <urcu/wfcqueue.h>
+
+#include "engine.h"
+#include "fifo.h"
+#include "local.h"
+#include "notify.h"
+#include "order.h"
+#include "ring.h"
+#include "wire.h"
+
+/* --- settings ---------------------------------------------------------- */
+
+enum poll_mode { POLL_ADAPTIVE = 0, POLL_ALWAYS, POLL_NEVER };
+extern const char *const poll_mode_name[3];
+
+#define SETTINGS_POLLERS 64u
+
+struct settings {
+	char socket_path[108]; /* as long as sun_path */
+	const char *config_path;
+	const struct engine_ops *engine; /* NULL: io_uring where allowed */
+	enum poll_mode poll;
+	int cpus[SETTINGS_POLLERS];         /* one poller each; -1: not pinned */
+	unsigned int pollers;
+	int idle_exit_s;      /* 0: never */
+	int log_level;        /* syslog's LOG_* */
+	/* of every guest of the local transport */
+	uint32_t max_sockets; /* per channel */
+	uint32_t max_channels;
+	uint32_t spin_looks;
+	bool guest_fallback;  /* advice to guests */
+	bool join;            /* connect guests of one canald in memory */
+};
+
+extern struct settings settings;
+
+/* Reads @path over @s. 0, or -errno after logging file, line and remedy. */
+int config_read(struct settings *s, const char *path);
+/* Prints to standard output what is wrong in @path, or that it is ok. */
+int config_check(const char *path);
+/* One key of the [canald] section. 0, -ENOENT for a key that there is not, or
+ * -EINVAL; then *ret_expected says what the value should have been. */
+int config_set(struct settings *s, const char *name, const char *value,
+	       const char **ret_expected);
+
+/* --- messages ---------------------------------------------------------- */
+
+/* To stderr; with sd-daemon priority prefixes when that is the journal. Never payload. */
+void host_log(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* For what a guest can trigger: at most a few per second, then a summary. */
+void host_log_limited(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- poller ------------------------------------------------------------ */
+
+#define SWITCH_BUCKETS 1024
+#define PORTPOOL_MAX 16384u
+/* A port rests until so many others are free. */
+#define PORTPOOL_REST 64u
+
+struct poller {
+	unsigned int number;
+	int cpu;
+	pthread_t thread;
+	const struct engine_ops *ops;
+	struct engine *engine;
+	enum poll_mode mode;
+	bool stop;                /* finish what was accepted, then end */
+	bool ended;
+	/* calls from other threads */
+	struct cds_wfcq_head calls_head;
+	struct cds_wfcq_tail calls_tail;
+	int kick_fd;
+	struct engine_handle kick;
+	uint32_t asleep;          /* handshake with poller_call() */
+	/* its own */
+	struct cds_list_head channels;
+	uint32_t channel_count;         /* read by other threads */
+	struct cds_list_head tx_busy;   /* struct sock.tx_link */
+	struct cds_list_head rx_ready;  /* struct sock.rx_link */
+	struct cds_list_head trim;      /* struct sock.trim_link: hold RX chunks */
+	struct cds_list_head dead;      /* freed after the next flush */
+	uint64_t now_ns;          /* of this pass */
+	uint64_t work;            /* things done in this pass */
+	uint32_t tx_busy_count;
+	uint64_t trim_at_ns;
+	/* switch.c: listeners and datagram sockets by port */
+	struct cds_list_head switch_table[SWITCH_BUCKETS];
+	/* portpool.c: a ring of free ports, the longest unused first */
+	uint16_t ports[PORTPOOL_MAX];
+	uint32_t ports_head, ports_free, ports_held;
+	/* counters */
+	uint64_t passes, sleeps;
+};
+
+/* Starts the thread. 0 or -errno. */
+int poller_start(struct poller *p, unsigned int number, int cpu,
+		 const struct engine_ops *ops, enum poll_mode mode);
+/* Asks it to drain and end; poller_join() waits for it. */
+void poller_stop(struct poller *p);
+void poller_join(struct poller *p);
+/* Runs fn(arg) on the poller's thread between two passes. Waits for it when
+ * @wait; otherwise @arg must live until fn has run. */
+int poller_call(struct poller *p, void (*fn)(void *), void *arg, bool wait);
+extern struct poller *pollers;
+extern unsigned int poller_count;
+
+/* --- channel ----------------------------------------------------------- */
+
+/* Why a channel was closed: docs/wire.md section 8. */
+enum broken {
+	BROKEN_NOT = 0, BROKEN_RING_STATE, BROKEN_RING_STALLED, BROKEN_OP,
+	BROKEN_SOCKET, BROKEN_SLOT, BROKEN_SUBSCRIPTION, BROKEN_TX_POSITION,
+	BROKEN_TX_CHUNK, BROKEN_RX_POSITION, BROKEN_DGRAM_LENGTH, BROKEN_CLIENT,
+	BROKEN_ADDRESS, BROKEN_CONTROL, BROKEN_REASONS,
+};
+extern const char *const broken_name[BROKEN_REASONS];
+extern uint64_t broken_count[BROKEN_REASONS]; /* since start */
+
+/* One process of a channel. */
+struct client {
+	uint32_t number;
+	int fd;                   /* control connection; -1: gone */
+	pid_t pid;
+	uid_t uid;
+	struct channel *channel;
+	struct engine_handle control;
+	struct cds_list_head link; /* channel.clients */
+};
+
+/* Counters of a guest; written by its poller. */
+struct counters {
+	uint64_t tx_bytes, rx_bytes, connections, falls, tx_dgrams, rx_dgrams,
+		rx_drops, inrs, wakes, joined;
+};
+
+/* A subscription as the host knows it. */
+struct sub {
+	struct sock *sock;        /* NULL: none */
+	uint32_t set;
+	uint32_t events;
+	struct cds_list_head link; /* sock.subs */
+};
+
+struct channel {
+	uint64_t id, token;
+	uid_t uid;
+	char name[64];            /* program's name, for people */
+	pid_t pid;                /* of the first process */
+	struct poller *poller;
+	struct cds_list_head link; /* poller.channels */
+	/* the region; counts are private, from channel.c's layout */
+	int region_fd;
+	uint8_t *base;
+	uint64_t region_len;
+	struct canal_region *region;
+	struct canal_inr *inr;
+	uint32_t *grant;
+	struct canal_wait *wait;
+	struct canal_call *call;
+	struct canal_set *set;
+	struct canal_sub *sub;
+	uint8_t *sock;
+	struct canal_arena tx, rx;
+	/* private state */
+	uint64_t inr_pos;
+	uint64_t stalled_since_ns;
+	uint64_t grant_tail;
+	uint32_t *free_socks;     /* stack of free numbers */
+	uint32_t free_count;
+	uint32_t *generation;     /* of each number */
+	uint8_t *granted;         /* handed out, not yet a socket */
+	int *early_far;           /* far ends that came before, + 1 */
+	struct sock **socks;      /* by number; NULL: not in use */
+	uint32_t sock_used;
+	uint32_t *rx_free;        /* stack of free RX chunks */
+	uint32_t rx_free_count, rx_fresh;
+	uint32_t rx_in_use;
+	int *wait_fd;             /* write end of each slot's pipe, -1 */
+	uint32_t *wait_client;
+	uint8_t *wait_owed;       /* to be woken as soon as there is a pipe */
+	uint32_t wait_high;       /* slots below this may have a pipe */
+	struct sub *subs;
+	struct cds_list_head clients;
+	uint32_t next_client;
+	int kick_fd;
+	struct engine_handle kick;
+	bool broken, orphan;      /* closed for cause; no process left */
+	uint32_t resolving;       /* questions under way: resolve.c */
+	struct counters count;
+};
+
+#define CHANNEL_INRS 1024u
+#define CHANNEL_GRANTS 64u
+#define CHANNEL_WAITS 1024u
+#define CHANNEL_SETS 1024u
+#define CHANNEL_SUBS 65536u
+#define CHANNEL_SOCKS 32768u
+#define CHANNEL_CHUNKS 16384u
+
+/* Bytes a FIFO may hold unless SO_SNDBUF or SO_RCVBUF say otherwise. */
+#define DEFAULT_TX_LIMIT (256u << 10)
+#define DEFAULT_RX_LIMIT (256u << 10)
+/* One chunk less than the table: a FIFO may begin in the middle of one. */
+#define MAX_LIMIT (CANAL_FIFO_MAX - CANAL_CHUNK)
+
+static inline struct canal_sock *channel_shared(const struct channel *ch, uint32_t n)
+{
+	return (struct canal_sock *)(void *)(ch->sock + (uint64_t)n * sizeof(struct canal_sock));
+}
+
+/* Makes a region and an empty channel; it has no poller yet. 0 or -errno. */
+int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *name);
+/* On the poller: takes the channel in / adds one process. The client's control
+ * connection is watched from now on (attach_local_packet). */
+int channel_attach(struct channel *ch, struct poller *p);
+int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct client **ret_client);
+/* On the poller: the client's process is gone. */
+void channel_drop_client(struct client *c);
+/* On the poller: the guest broke a rule. Logs, counts, closes all it has. */
+void channel_break(struct channel *ch, enum broken why);
+/* On the poller: canald stops, the guest sees its channel end. */
+void channel_end(struct channel *ch);
+/* On the poller: packets that wait on the connection of client @number. */
+void channel_hear(struct channel *ch, uint32_t number);
+/* On the poller: one pass of INRs, at most @budget. */
+void channel_serve(struct channel *ch, unsigned int budget);
+/* On the poller: refills the grant ring. */
+void channel_grant(struct channel *ch);
+/* On the poller: numbers for sockets that the host itself makes. */
+uint32_t channel_take_number(struct channel *ch);
+void channel_give_number(struct channel *ch, uint32_t n);
+/* On the poller: the far end of socket @n's dummy arrived. Owns @fd, which is
+ * known to be an AF_UNIX socket. */
+void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd);
+/* On the poller: frees a channel that has neither clients nor sockets. */
+bool channel_reap(struct channel *ch);
+/* On the poller: wait slot's pipe arrived. Owns @fd. */
+void channel_add_waiter(struct channel *ch, struct client *c, uint32_t slot, int fd);
+/* Finds a channel to JOIN by id, any thread: call on the right poller. */
+struct channel *poller_find_channel(struct poller *p, uint64_t id);
+
+/* attach_local.c, on the poller: packets waiting on a client's connection. */
+void attach_local_packets(struct client *c);
+/* Main thread: a new connection's first packet, HELLO or JOIN. True when the
+ * connection belongs to a poller now; false when it was refused: close it. */
+bool attach_local_first(int fd, const void *packet, size_t len);
+
+/* --- sockets ----------------------------------------------------------- */
+
+struct sock {
+	struct channel *channel;
+	struct canal_sock *shared;
+	uint32_t number, generation;
+	int domain, type;
+	enum canal_sock_state state;
+	int fd;                   /* kernel socket, -1 while there is none */
+	int far_fd;               /* far end of the dummy, -1 */
+	struct engine_handle kernel, far;
+	struct engine_op rx_op, tx_op;
+	struct canal_addr local, peer;
+	struct cds_list_head tx_link, rx_link, trim_link, subs;
+	/* private side of the FIFOs */
+	uint64_t tx_head;
+	uint64_t rx_tail, rx_reclaim;
+	uint64_t rx_backed;       /* chunks exist up to this position */
+	uint64_t trim_tail;       /* rx_tail at the last look of the trimmer */
+	uint32_t rx_slice;        /* bytes to ask the kernel for */
+	uint32_t tx_limit, rx_limit;
+	uint32_t rx_chunk[CANAL_FIFO_CHUNKS];
+	uint32_t tx_quiet;        /* passes without bytes in TX */
+	/* joined in memory (switch.c) */
+	struct sock *joined;
+	struct sock *listener;    /* connecting to it, or accepted and not taken */
+	struct cds_list_head pending_link, pending; /* connectors that wait for room */
+	struct cds_list_head accept_link, accepted; /* accepted, perhaps not taken */
+	uint64_t accept_pos;      /* where it lies in the listener's RX */
+	struct cds_list_head hash_link;
+	uint16_t pool_port;       /* from the port pool, network order, 0 none */
+	int backlog;
+	/* flags */
+	bool rx_starved;          /* parked because the arena is empty */
+	bool released;            /* the guest has no descriptor any more */
+	bool close_hint;          /* INR_CLOSE came before the far end */
+	bool v6only, reuseport, hashed, bound;
+	bool tx_busy, tx_blocked; /* in poller.tx_busy; kernel is full */
+	bool rx_ready, rx_parked; /* in poller.rx_ready; FIFO is full */
+	bool rx_hup;              /* kernel reported end or error */
+	bool rx_eof, tx_shut, rx_shut, tx_fin_sent, broken_off;
+	bool trimming;
+	bool peer_gone;           /* the other end of a join went away */
+	bool dead;                /* waits in poller.dead */
+	struct sockaddr_storage op_name; /* of dgram operations */
+	struct sockaddr_storage tx_name;
+	uint32_t op_span, tx_span;
+	struct cds_list_head dead_link;
+	uint64_t tx_bytes, rx_bytes;
+};
+
+/* socket.c */
+int sock_open(struct channel *ch, uint32_t number, int domain, int type, int protocol);
+struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type);
+int sock_kernel(struct sock *s);  /* makes the kernel socket if need be */
+int sock_bind(struct sock *s, const struct canal_addr *a);
+int sock_connect(struct sock *s, const struct canal_addr *a);
+int sock_shutdown(struct sock *s, int how);
+void sock_set_far(struct sock *s, int fd); /* owns @fd */
+void sock_close_hint(struct sock *s, uint32_t client);
+int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
+void sock_share_names(struct sock *s);
+void sock_drained(struct sock *s); /* TX is empty */
+void sock_release(struct sock *s); /* the guest let go: drain, then destroy */
+void sock_destroy(struct sock *s); /* at once */
+void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
+void sock_connected(struct sock *s, int err);
+void sock_publish_names(struct sock *s);
+void sock_set_state(struct sock *s, enum canal_sock_state state);
+
+/* options.c */
+int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
+int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len);
+
+/* stream.c, dgram.c, listen.c: one bounded step; true when something moved */
+bool stream_tx(struct sock *s);
+bool stream_rx(struct sock *s);
+bool dgram_tx(struct sock *s);
+bool dgram_rx(struct sock *s);
+bool listen_rx(struct sock *s);
+int listen_start(struct sock *s, int backlog);
+bool listen_push(struct sock *listener, struct sock *s);
+
+void listen_stop(struct sock *s);
+
+/* fifo_host.c */
+/* TX bytes waiting, checked; false after channel_break(). */
+bool sock_tx_avail(struct sock *s, uint64_t *ret_bytes);
+void sock_tx_consumed(struct sock *s, uint64_t len);
+void sock_tx_quiet(struct sock *s);
+bool sock_tx_idle(struct sock *s);
+/* RX room, checked; false after channel_break(). */
+bool sock_rx_room(struct sock *s, uint64_t *ret_bytes);
+/* Puts chunks behind [rx_tail, rx_tail + len); bytes that have them. */
+uint64_t sock_rx_prepare(struct sock *s, uint64_t len);
+void sock_rx_publish(struct sock *s, uint64_t len);
+void sock_rx_shrink(struct sock *s);
+void sock_rx_trim(struct sock *s);
+void sock_rx_drop(struct sock *s);
+bool sock_rx_park(struct sock *s);
+void sock_rx_resume(struct sock *s);
+/* The poller's lists. */
+void sock_mark_tx(struct sock *s);
+void sock_mark_rx(struct sock *s);
+void sock_unmark_tx(struct sock *s);
+void sock_unmark_rx(struct sock *s);
+
+/* switch.c: sockets of one canald joined in memory */
+bool switch_connect(struct sock *s, const struct canal_addr *to); /* true: taken */
+bool switch_tx(struct sock *s, uint64_t avail);
+/* Carries the record at tx_head; false: the kernel shall. */
+bool switch_dgram(struct sock *s, const struct canal_dgram *rec);
+void switch_listen(struct sock *s);
+void switch_unlisten(struct sock *s);
+void switch_bound(struct sock *s);
+void switch_resume(struct sock *listener);
+void switch_peer_room(struct sock *s);
+void switch_fin(struct sock *s);
+void switch_detach(struct sock *s);
+
+/* portpool.c; 0: none */
+uint16_t portpool_take(struct poller *p);
+void portpool_give(struct poller *p, uint16_t port);
+
+/* arena.c */
+uint32_t arena_take(struct channel *ch);
+void arena_give(struct channel *ch, uint32_t chunk);
+
+/* wake.c; the caller has published and passed a full fence */
+void wake_socket(struct sock *s, uint32_t events); /* EPOLLIN, EPOLLOUT, ... */
+void wake_slot(struct channel *ch, uint32_t slot);
+int sub_add(struct channel *ch, struct sock *s, uint32_t sub, uint32_t set, uint32_t events);
+void sub_drop(struct sub *sub);
+
+/* request.c */
+void request_serve(struct channel *ch, struct canal_inr *inr);
+/* Finishes a call; @len bytes of canal_call.data were filled before. */
+void request_complete(struct channel *ch, uint32_t slot, int result, uint32_t len);
+
+/* addr.c */
+socklen_t addr_to_sockaddr(const struct canal_addr *a, struct sockaddr_storage *ss);
+bool addr_from_sockaddr(struct canal_addr *a, const struct sockaddr_storage *ss);
+
+/* --- names ------------------------------------------------------------- */
+
+/* Helper threads over a wfcqueue; the answer is completed on the poller. */
+int resolve_start(unsigned int threads);
+void resolve_stop(void);
+/* On the poller: copies the question out of shared memory and queues it. The
+ * channel may die before the answer: id is looked up again then. */
+void resolve_ask(struct channel *ch, uint32_t slot);
+
+/* --- control ----------------------------------------------------------- */
+
+/* Listens on settings.socket_path. 0 or -errno, after logging what to do. */
+int control_start(void);
+/* Serves until SIGTERM/SIGINT or idle exit. */
+int control_run(void);
+/* Takes no new guests. The path stays until control_remove(). */
+void control_stop(void);
+void control_remove(void);
+/* The status document; caller frees with json_decref. */
+struct json_t;
+struct json_t *stats_status(void);
+/* The time of start. */
+void stats_start(void);
+extern struct counters total_gone; /* of channels that are gone */
+extern uint64_t channels_alive;    /* atomically counted */
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Listeners: connections go from the kernel (or the switch) into RX.
+ *
+ * Purpose: a listener's RX FIFO carries the numbers of accepted sockets. The
+ * guest takes one without asking; the socket becomes its own when the far end
+ * of its dummy arrives.
+ *
+ * Invariants
+ *  1. listener->accepted has every accepted socket whose dummy has not come.
+ *     Those at or above the guest's head were never taken: they end with the
+ *     listener.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: without a free number or descriptor, connections wait in the kernel.
+ */
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host.h"
+
+#define ACCEPTS_A_PASS 32
+#define BACKLOG_MAX 4096
+
+int listen_start(struct sock *s, int backlog)
+{
+	int r;
+
+	if (s->type != SOCK_STREAM)
+		return -EOPNOTSUPP;
+	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED &&
+	    s->state != CANAL_SOCK_LISTENING)
+		return -EINVAL;
+	r = sock_kernel(s);
+	if (!r && listen(s->fd, backlog))
+		r = -errno;
+	if (r)
+		return r;
+	s->backlog = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : backlog;
+	s->rx_limit = (uint32_t)s->backlog * sizeof(struct canal_accept);
+	s->shared->rx.limit = s->rx_limit;
+	if (s->state == CANAL_SOCK_LISTENING)
+		return 0;
+	sock_publish_names(s);
+	s->bound = true;
+	sock_set_state(s, CANAL_SOCK_LISTENING);
+	switch_listen(s);
+	return sock_adopt_kernel(s, s->fd);
+}
+
+/* Not taken by the guest: reset, as Linux does to its accept queue. */
+static void refuse(struct sock *s)
+{
+	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+	if (s->fd >= 0)
+		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	sock_destroy(s);
+}
+
+void listen_stop(struct sock *s)
+{
+	struct sock *a, *next;
+	uint64_t head;
+
+	if (s->state != CANAL_SOCK_LISTENING)
+		return;
+	switch_unlisten(s);
+	head = canal_load_acquire(&s->shared->rx.head);
+	cds_list_for_each_entry_safe(a, next, &s->accepted, accept_link) {
+		cds_list_del(&a->accept_link);
+		a->accept_link.next = NULL;
+		a->listener = NULL;
+		if (a->accept_pos >= head)
+			refuse(a);
+	}
+	sock_unmark_rx(s);
+	if (s->fd >= 0)
+		shutdown(s->fd, SHUT_RD);
+	/* R1 release: what was queued before the end, with the fence of S1 */
+	canal_store_fence(&s->shared->rx.closed, CANAL_CLOSED_EOF);
+	sock_set_state(s, CANAL_SOCK_OPEN);
+	wake_socket(s, EPOLLIN | EPOLLHUP);
+}
+
+/* Puts a connected socket into the listener's RX; false when it is full. */
+bool listen_push(struct sock *l, struct sock *s)
+{
+	struct canal_accept entry = { .sock = s->number };
+	uint64_t room;
+
+	if (!sock_rx_room(l, &room) || room < sizeof(entry) ||
+	    sock_rx_prepare(l, sizeof(entry)) < sizeof(entry))
+		return false;
+	canal_fifo_poke(l->rx_chunk, &l->channel->rx, l->rx_tail, &entry, sizeof(entry));
+	s->listener = l;
+	s->accept_pos = l->rx_tail;
+	cds_list_add_tail(&s->accept_link, &l->accepted);
+	l->channel->count.connections++;
+	l->channel->count.rx_bytes -= sizeof(entry); /* not payload */
+	sock_rx_publish(l, sizeof(entry));
+	return true;
+}
+
+static bool accept_one(struct sock *l, uint32_t number)
+{
+	int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct sock *s;
+
+	if (fd < 0) {
+		channel_give_number(l->channel, number);
+		if (errno != EINTR && errno != ECONNABORTED)
+			sock_unmark_rx(l);
+		return false;
+	}
+	s = sock_new(l->channel, number, l->domain, SOCK_STREAM);
+	if (!s) {
+		close(fd);
+		channel_give_number(l->channel, number);
+		return false;
+	}
+	sock_set_state(s, CANAL_SOCK_CONNECTED);
+	s->fd = fd;
+	sock_publish_names(s);
+	if (sock_adopt_kernel(s, fd) || !listen_push(l, s))
+		refuse(s);
+	l->channel->poller->work++;
+	return true;
+}
+
+bool listen_rx(struct sock *l)
+{
+	for (int i = 0; i < ACCEPTS_A_PASS && l->rx_ready; i++) {
+		uint32_t number;
+		uint64_t room;
+
+		if (!sock_rx_room(l, &room))
+			return false;
+		if (room < sizeof(struct canal_accept)) {
+			sock_rx_park(l);
+			return false;
+		}
+		number = channel_take_number(l->channel);
+		if (number == CANAL_NONE || !accept_one(l, number))
+			return i > 0;
+	}
+	return true;
+}

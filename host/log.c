@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages: one line each, to standard error.
+ *
+ * Purpose: say things once, in a form that fits where they go. The journal is
+ * told the priority (sd-daemon.h); a terminal or a file gets plain text. What
+ * a guest can trigger goes through host_log_limited().
+ *
+ * Ownership and threads: any thread. A line is one write().
+ *
+ * Failure: a line that cannot be written is lost.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host.h"
+
+#define LIMITED_PER_S 10
+
+/* True when standard error is the journal: it says so by device and inode. */
+static bool log_to_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+static void log_write(int priority, const char *fmt, va_list args)
+{
+	static int journal = -1;
+	char line[1024];
+	int head, len;
+
+	if (journal < 0)
+		journal = log_to_journal();
+	head = journal ? snprintf(line, sizeof(line), "<%d>", priority) :
+			 snprintf(line, sizeof(line), "canald: ");
+	len = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, fmt, args);
+	if (len < 0)
+		return;
+	len += head;
+	if ((size_t)len > sizeof(line) - 2)
+		len = sizeof(line) - 2;
+	line[len++] = '\n';
+	(void)!write(STDERR_FILENO, line, (size_t)len);
+}
+
+void host_log(int priority, const char *fmt, ...)
+{
+	va_list args;
+
+	if (priority > settings.log_level)
+		return;
+	va_start(args, fmt);
+	log_write(priority, fmt, args);
+	va_end(args);
+}
+
+/* Counts a limited line. True: it may go out; @ret_missed others did not. */
+static bool log_allowed(unsigned int *ret_missed)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned int count, missed;
+	static time_t second;
+	struct timespec now;
+	bool allowed;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	pthread_mutex_lock(&lock);
+	*ret_missed = 0;
+	if (now.tv_sec != second) {
+		second = now.tv_sec;
+		*ret_missed = missed;
+		count = missed = 0;
+	}
+	allowed = count < LIMITED_PER_S;
+	if (allowed)
+		count++;
+	else
+		missed++;
+	pthread_mutex_unlock(&lock);
+	return allowed;
+}
+
+void host_log_limited(int priority, const char *fmt, ...)
+{
+	unsigned int missed;
+	va_list args;
+
+	if (priority > settings.log_level || !log_allowed(&missed))
+		return;
+	if (missed)
+		host_log(priority, "%u more messages about guests were suppressed", missed);
+	va_start(args, fmt);
+	log_write(priority, fmt, args);
+	va_end(args);
+}

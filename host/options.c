@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * getsockopt and setsockopt.
+ *
+ * Purpose: the kernel socket keeps the options, also of a joined connection: it
+ * is made when the first option needs it. A guest gets the options that cannot
+ * reach beyond its own connection, no others.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: -ENOPROTOOPT for what is not in the list, else what the kernel says.
+ */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <sys/socket.h>
+
+#include "host.h"
+
+/* Linux has these in headers that do not go together with the above. */
+#ifndef IPV6_ADDR_PREFERENCES
+#define IPV6_ADDR_PREFERENCES 72
+#endif
+
+static bool allowed_socket(int name)
+{
+	switch (name) {
+	case SO_DEBUG:
+	case SO_REUSEADDR:
+	case SO_TYPE:
+	case SO_ERROR:
+	case SO_DONTROUTE:
+	case SO_BROADCAST:
+	case SO_SNDBUF:
+	case SO_RCVBUF:
+	case SO_KEEPALIVE:
+	case SO_OOBINLINE:
+	case SO_LINGER:
+	case SO_REUSEPORT:
+	case SO_RCVLOWAT:
+	case SO_SNDLOWAT:
+	case SO_PEERCRED:
+	case SO_TIMESTAMP:
+	case SO_ACCEPTCONN:
+	case SO_PROTOCOL:
+	case SO_DOMAIN:
+	case SO_MAX_PACING_RATE:
+	case SO_INCOMING_CPU:
+	case SO_COOKIE:
+	case SO_PRIORITY:
+	case SO_BUSY_POLL:
+	case SO_MEMINFO:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool allowed_tcp(int name)
+{
+	switch (name) {
+	case TCP_ULP:
+	case TCP_REPAIR:
+	case TCP_REPAIR_QUEUE:
+	case TCP_REPAIR_OPTIONS:
+	case TCP_REPAIR_WINDOW:
+	case TCP_MD5SIG:
+	case TCP_MD5SIG_EXT:
+	case TCP_ZEROCOPY_RECEIVE:
+		return false;
+	default:
+		return name > 0 && name < 64;
+	}
+}
+
+static bool allowed_ip(int name)
+{
+	switch (name) {
+	case IP_TOS:
+	case IP_TTL:
+	case IP_MTU_DISCOVER:
+	case IP_MTU:
+	case IP_RECVERR:
+	case IP_RECVTOS:
+	case IP_RECVTTL:
+	case IP_PKTINFO:
+	case IP_MULTICAST_IF:
+	case IP_MULTICAST_TTL:
+	case IP_MULTICAST_LOOP:
+	case IP_ADD_MEMBERSHIP:
+	case IP_DROP_MEMBERSHIP:
+	case IP_BIND_ADDRESS_NO_PORT:
+	case IP_MINTTL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool allowed_ipv6(int name)
+{
+	switch (name) {
+	case IPV6_V6ONLY:
+	case IPV6_UNICAST_HOPS:
+	case IPV6_TCLASS:
+	case IPV6_RECVTCLASS:
+	case IPV6_MTU_DISCOVER:
+	case IPV6_MTU:
+	case IPV6_RECVERR:
+	case IPV6_RECVPKTINFO:
+	case IPV6_RECVHOPLIMIT:
+	case IPV6_MULTICAST_IF:
+	case IPV6_MULTICAST_HOPS:
+	case IPV6_MULTICAST_LOOP:
+	case IPV6_JOIN_GROUP:
+	case IPV6_LEAVE_GROUP:
+	case IPV6_ADDR_PREFERENCES:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool allowed(const struct sock *s, int level, int name)
+{
+	switch (level) {
+	case SOL_SOCKET:
+		return allowed_socket(name);
+	case IPPROTO_TCP:
+		return s->type == SOCK_STREAM && allowed_tcp(name);
+	case IPPROTO_UDP:
+		return s->type == SOCK_DGRAM && (name == UDP_SEGMENT || name == UDP_CORK);
+	case IPPROTO_IP:
+		return allowed_ip(name);
+	case IPPROTO_IPV6:
+		return s->domain == AF_INET6 && allowed_ipv6(name);
+	default:
+		return false;
+	}
+}
+
+static uint32_t clamp_limit(int bytes)
+{
+	return bytes < (int)CANAL_CHUNK ? CANAL_CHUNK :
+	       bytes > (int)MAX_LIMIT ? MAX_LIMIT : (uint32_t)bytes;
+}
+
+/* The FIFOs follow the buffers that the guest asked for. */
+static void follow_buffers(struct sock *s, int name)
+{
+	int bytes = 0;
+	socklen_t len = sizeof(bytes);
+
+	if (s->state == CANAL_SOCK_LISTENING || getsockopt(s->fd, SOL_SOCKET, name, &bytes, &len))
+		return;
+	if (name == SO_SNDBUF)
+		s->shared->tx.limit = s->tx_limit = clamp_limit(bytes);
+	else
+		s->shared->rx.limit = s->rx_limit = clamp_limit(bytes);
+}
+
+int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len)
+{
+	int r;
+
+	if (!allowed(s, level, name))
+		return -ENOPROTOOPT;
+	r = sock_kernel(s);
+	if (r)
+		return r;
+	if (setsockopt(s->fd, level, name, val, len))
+		return -errno;
+	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF))
+		follow_buffers(s, name);
+	if (s->hashed)
+		s->type == SOCK_DGRAM ? switch_bound(s) : switch_listen(s);
+	return 0;
+}
+
+int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
+{
+	socklen_t n = *len;
+	int r;
+
+	if (!allowed(s, level, name))
+		return -ENOPROTOOPT;
+	r = sock_kernel(s);
+	if (r)
+		return r;
+	if (getsockopt(s->fd, level, name, val, &n))
+		return -errno;
+	*len = n;
+	return 0;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One INR: what the guest asks for, checked and handed to whoever does it.
+ *
+ * Purpose: the request translator of vCanal 3.3. The INR was copied out of the
+ * ring; nothing of it is believed.
+ *
+ * Invariants
+ *  1. Each call is completed exactly once, here or (resolve) later, unless the
+ *     channel is closed.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: a rule broken closes the channel; a request that is merely wrong
+ * gets its errno.
+ */
+#include <string.h>
+
+#include "host.h"
+
+void request_complete(struct channel *ch, uint32_t slot, int result, uint32_t len)
+{
+	struct canal_call *call;
+
+	if (slot == CANAL_NONE)
+		return;
+	call = &ch->call[slot];
+	call->result = result;
+	call->len = len;
+	/* C1 release: result before COMPLETED, with the fence of S1 */
+	canal_store_fence(&call->state, CANAL_INR_COMPLETED);
+	if (canal_take(&ch->wait[slot].armed))
+		wake_slot(ch, slot);
+}
+
+static int do_setsockopt(struct channel *ch, struct sock *s, const struct canal_inr *inr)
+{
+	uint8_t value[CANAL_CALL_DATA];
+	const struct canal_call *call;
+	uint32_t len;
+
+	if (inr->slot == CANAL_NONE)
+		return sock_setopt(s, (int)inr->u.arg[0], (int)inr->u.arg[1],
+				   &inr->u.arg[2], sizeof(int));
+	call = &ch->call[inr->slot];
+	len = canal_read_once(&call->len);
+	if (len > sizeof(value))
+		return -EINVAL;
+	memcpy(value, call->data, len);
+	return sock_setopt(s, (int)canal_read_once(&call->level),
+			   (int)canal_read_once(&call->name), value, len);
+}
+
+static int do_getsockopt(struct channel *ch, struct sock *s, uint32_t slot, uint32_t *ret_len)
+{
+	uint8_t value[CANAL_CALL_DATA];
+	struct canal_call *call = &ch->call[slot];
+	uint32_t len = canal_read_once(&call->out_max);
+	int r;
+
+	if (len > sizeof(value))
+		len = sizeof(value);
+	r = sock_getopt(s, (int)canal_read_once(&call->level),
+			(int)canal_read_once(&call->name), value, &len);
+	if (r)
+		return r;
+	memcpy(call->data, value, len);
+	*ret_len = len;
+	return 0;
+}
+
+/* The INRs that name a socket which exists. Result of a call, or 0. */
+static int serve_socket(struct channel *ch, struct sock *s, const struct canal_inr *inr,
+			uint32_t *ret_len)
+{
+	switch (inr->op) {
+	case CANAL_INR_BIND:
+		return sock_bind(s, &inr->u.addr);
+	case CANAL_INR_LISTEN:
+		return listen_start(s, (int)inr->u.arg[0]);
+	case CANAL_INR_CONNECT:
+		return sock_connect(s, &inr->u.addr);
+	case CANAL_INR_SHUTDOWN:
+		return sock_shutdown(s, (int)inr->u.arg[0]);
+	case CANAL_INR_CLOSE:
+		sock_close_hint(s, inr->client);
+		return 0;
+	case CANAL_INR_TX:
+		sock_mark_tx(s);
+		return 0;
+	case CANAL_INR_RX:
+		sock_rx_resume(s);
+		return 0;
+	case CANAL_INR_SETSOCKOPT:
+		return do_setsockopt(ch, s, inr);
+	case CANAL_INR_GETSOCKOPT:
+		if (inr->slot == CANAL_NONE)
+			return -EPROTO;
+		return do_getsockopt(ch, s, inr->slot, ret_len);
+	case CANAL_INR_SUBSCRIBE:
+		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
+	default:
+		return -EPROTO;
+	}
+}
+
+static int serve_unsubscribe(struct channel *ch, const struct canal_inr *inr)
+{
+	uint32_t n = inr->u.arg[0];
+
+	if (n >= CHANNEL_SUBS)
+		return -EPROTO;
+	if (ch->subs[n].sock)
+		sub_drop(&ch->subs[n]);
+	return 0;
+}
+
+/* Socket numbers that a guest may still name although the host let go. */
+static int serve_late(const struct canal_inr *inr)
+{
+	switch (inr->op) {
+	case CANAL_INR_CLOSE:
+	case CANAL_INR_TX:
+	case CANAL_INR_RX:
+	case CANAL_INR_SHUTDOWN:
+	case CANAL_INR_SUBSCRIBE:
+		return 0;
+	case CANAL_INR_BIND:
+	case CANAL_INR_LISTEN:
+	case CANAL_INR_CONNECT:
+	case CANAL_INR_SETSOCKOPT:
+	case CANAL_INR_GETSOCKOPT:
+		return -EBADF;
+	default:
+		return -EPROTO;
+	}
+}
+
+static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_len)
+{
+	struct sock *s;
+
+	switch (inr->op) {
+	case CANAL_INR_NOP:
+		return 0;
+	case CANAL_INR_SOCKET:
+		return sock_open(ch, inr->sock, (int)inr->u.arg[0], (int)inr->u.arg[1],
+				 (int)inr->u.arg[2]);
+	case CANAL_INR_UNSUBSCRIBE:
+		return serve_unsubscribe(ch, inr);
+	case CANAL_INR_FALL:
+		ch->count.falls++;
+		return 0;
+	default:
+		break;
+	}
+	if (inr->sock >= CHANNEL_SOCKS)
+		return -EPROTO;
+	s = ch->socks[inr->sock];
+	return s && !s->dead ? serve_socket(ch, s, inr, ret_len) : serve_late(inr);
+}
+
+static enum broken reason(const struct canal_inr *inr)
+{
+	if (inr->op >= CANAL_INR_OPS)
+		return BROKEN_OP;
+	if (inr->op == CANAL_INR_SUBSCRIBE || inr->op == CANAL_INR_UNSUBSCRIBE)
+		return BROKEN_SUBSCRIPTION;
+	return BROKEN_SOCKET;
+}
+
+void request_serve(struct channel *ch, struct canal_inr *inr)
+{
+	uint32_t client = canal_inr_client(inr->state), len = 0;
+	int r;
+
+	if (client != inr->client || !client || client > ch->next_client) {
+		channel_break(ch, BROKEN_CLIENT);
+		return;
+	}
+	if (inr->slot != CANAL_NONE && inr->slot >= CHANNEL_WAITS) {
+		channel_break(ch, BROKEN_SLOT);
+		return;
+	}
+	if (inr->op == CANAL_INR_RESOLVE) {
+		if (inr->slot == CANAL_NONE)
+			channel_break(ch, BROKEN_SLOT);
+		else
+			resolve_ask(ch, inr->slot);
+		return;
+	}
+	r = serve(ch, inr, &len);
+	if (r == -EPROTO)
+		channel_break(ch, reason(inr));
+	else
+		request_complete(ch, inr->slot, r, len);
+}

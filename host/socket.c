@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of a socket: open, bind, connect, shut down, close.
+ *
+ * Purpose: turns what the guest asks for into what the kernel (or the switch)
+ * does, and says in the shared socket what became of it.
+ *
+ * A socket ends in two steps. sock_release(): the last descriptor is closed in
+ * the guest; bytes already accepted are still sent, as a kernel does. Then
+ * sock_destroy(): everything is given back. Its memory is freed by the poller
+ * after the next engine flush, when no operation can refer to it.
+ *
+ * Invariants
+ *  1. channel.socks[number] is this socket from sock_new() to sock_destroy().
+ *  2. A joined socket has no watched kernel descriptor.
+ *  3. state is private; shared->state is a copy for the guest.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: errors of the kernel go to the guest as they are.
+ */
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host.h"
+
+void sock_set_state(struct sock *s, enum canal_sock_state state)
+{
+	s->state = state;
+	/* N1 release: names before the state; pairs with the guest's look */
+	canal_store_release(&s->shared->state, (uint32_t)state);
+}
+
+/* --- making ------------------------------------------------------------ */
+
+static void far_event(struct engine_handle *h, uint32_t events)
+{
+	struct sock *s = caa_container_of(h, struct sock, far);
+
+	if (events & (EPOLLHUP | EPOLLERR))
+		sock_release(s);
+}
+
+static void connect_finished(struct sock *s);
+
+static void kernel_event(struct engine_handle *h, uint32_t events)
+{
+	struct sock *s = caa_container_of(h, struct sock, kernel);
+
+	if (s->state == CANAL_SOCK_CONNECTING) {
+		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+			connect_finished(s);
+		return;
+	}
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->rx_hup = true;
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		sock_mark_rx(s);
+	if ((events & (EPOLLOUT | EPOLLERR)) && s->tx_blocked) {
+		s->tx_blocked = false;
+		sock_mark_tx(s);
+	}
+}
+
+struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
+{
+	struct sock *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->channel = ch;
+	s->shared = channel_shared(ch, number);
+	s->number = number;
+	s->domain = domain;
+	s->type = type;
+	s->fd = s->far_fd = s->kernel.fd = s->far.fd = -1;
+	s->kernel.event = kernel_event;
+	s->far.event = far_event;
+	s->tx_limit = DEFAULT_TX_LIMIT;
+	s->rx_limit = DEFAULT_RX_LIMIT;
+	s->rx_slice = CANAL_CHUNK;
+	s->local.family = (uint16_t)domain;
+	memset(s->rx_chunk, 0xff, sizeof(s->rx_chunk));
+	CDS_INIT_LIST_HEAD(&s->subs);
+	CDS_INIT_LIST_HEAD(&s->pending);
+	CDS_INIT_LIST_HEAD(&s->accepted);
+	s->shared->domain = (uint8_t)domain;
+	s->shared->type = (uint8_t)type;
+	s->shared->protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+	s->shared->tx.limit = s->tx_limit;
+	s->shared->rx.limit = s->rx_limit;
+	s->shared->local = s->local;
+	ch->socks[number] = s;
+	ch->sock_used++;
+	sock_set_state(s, CANAL_SOCK_OPEN);
+	return s;
+}
+
+int sock_open(struct channel *ch, uint32_t n, int domain, int type, int protocol)
+{
+	struct sock *s;
+
+	if (n >= CHANNEL_SOCKS || !ch->granted[n])
+		return -EPROTO;
+	if ((domain != AF_INET && domain != AF_INET6) ||
+	    !((type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP)) ||
+	      (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP))))
+		return -EPROTO;
+	ch->granted[n] = 0;
+	s = sock_new(ch, n, domain, type);
+	if (!s)
+		return -ENOMEM;
+	if (ch->early_far[n]) {
+		sock_set_far(s, ch->early_far[n] - 1);
+		ch->early_far[n] = 0;
+	}
+	channel_grant(ch);
+	return 0;
+}
+
+static int sock_watch(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+
+	if (s->kernel.fd >= 0)
+		return 0;
+	return p->ops->watch(p->engine, &s->kernel, s->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+}
+
+static void sock_unwatch(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+
+	if (s->kernel.fd >= 0)
+		p->ops->unwatch(p->engine, &s->kernel);
+}
+
+/* A datagram socket hears from the kernel at once; a stream when it connects. */
+int sock_kernel(struct sock *s)
+{
+	int r;
+
+	if (s->fd >= 0)
+		return 0;
+	s->fd = socket(s->domain, s->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s->fd < 0)
+		return -errno;
+	if (s->type == SOCK_STREAM)
+		return 0;
+	r = sock_watch(s);
+	if (r) {
+		close(s->fd);
+		s->fd = -1;
+	}
+	return r;
+}
+
+int sock_adopt_kernel(struct sock *s, int fd)
+{
+	s->fd = fd;
+	return sock_watch(s);
+}
+
+/* --- names ------------------------------------------------------------- */
+
+void sock_share_names(struct sock *s)
+{
+	s->shared->local = s->local;
+	s->shared->peer = s->peer;
+}
+
+void sock_publish_names(struct sock *s)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (s->fd >= 0 && !getsockname(s->fd, (struct sockaddr *)&ss, &len))
+		addr_from_sockaddr(&s->local, &ss);
+	len = sizeof(ss);
+	if (s->fd >= 0 && !getpeername(s->fd, (struct sockaddr *)&ss, &len))
+		addr_from_sockaddr(&s->peer, &ss);
+	sock_share_names(s);
+}
+
+/*
+ * The port may be held by a socket that the guest has closed already: what the
+ * kernel has told us about far ends is heard first, then bind is tried again.
+ */
+static void hear_closes(struct poller *p)
+{
+	while (p->ops->wait(p->engine, 0) > 0)
+		;
+}
+
+int sock_bind(struct sock *s, const struct canal_addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int r;
+
+	if (!len)
+		return -EAFNOSUPPORT;
+	r = sock_kernel(s);
+	if (r)
+		return r;
+	r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
+	if (r == -EADDRINUSE && !s->channel->orphan) {
+		hear_closes(s->channel->poller);
+		r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
+	}
+	if (r)
+		return r;
+	s->bound = true;
+	sock_publish_names(s);
+	switch_bound(s);
+	return 0;
+}
+
+/* --- connecting -------------------------------------------------------- */
+
+void sock_connected(struct sock *s, int err)
+{
+	struct canal_sock *shared = s->shared;
+
+	if (err) {
+		sock_unwatch(s);
+		canal_write_once(&shared->so_error, (uint32_t)-err);
+		sock_set_state(s, CANAL_SOCK_FAILED);
+	} else {
+		s->channel->count.connections++;
+		sock_set_state(s, CANAL_SOCK_CONNECTED);
+	}
+	/* N1 release: outcome before the count; a publication */
+	canal_store_fence(&shared->connects, shared->connects + 1);
+	wake_socket(s, EPOLLIN | EPOLLOUT | (err ? EPOLLERR | EPOLLHUP : 0));
+}
+
+static void connect_finished(struct sock *s)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	if (!err)
+		sock_publish_names(s);
+	sock_connected(s, -err);
+	if (!err) {
+		sock_mark_rx(s);
+		if (s->tx_shut)
+			sock_mark_tx(s);
+	}
+}
+
+/* A listener that was just closed must not answer: hear of closes first. */
+static int connect_stream(struct sock *s, const struct canal_addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	int r;
+
+	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED)
+		return -EISCONN;
+	if (!len)
+		return -EAFNOSUPPORT;
+	s->rx_hup = false;
+	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	if (settings.join && switch_connect(s, a))
+		return 0;
+	r = sock_kernel(s);
+	if (r)
+		return r;
+	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
+		return -errno;
+	return sock_watch(s);
+}
+
+static int connect_dgram(struct sock *s, const struct canal_addr *a)
+{
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t len = a->family ? addr_to_sockaddr(a, &ss) : sizeof(struct sockaddr);
+	int r = sock_kernel(s);
+
+	if (r)
+		return r;
+	if (!len)
+		return -EAFNOSUPPORT;
+	if (connect(s->fd, (struct sockaddr *)&ss, len))
+		return -errno;
+	memset(&s->peer, 0, sizeof(s->peer));
+	sock_publish_names(s);
+	s->bound = s->local.port;
+	switch_bound(s);
+	return 0;
+}
+
+int sock_connect(struct sock *s, const struct canal_addr *a)
+{
+	int r;
+
+	if (s->type == SOCK_DGRAM)
+		return connect_dgram(s, a);
+	r = connect_stream(s, a);
+	if (r && r != -EISCONN)
+		sock_connected(s, r);
+	return r;
+}
+
+/* --- ending ------------------------------------------------------------ */
+
+/* Something asynchronous broke the socket: the guest learns it once. */
+void sock_fail(struct sock *s, int err, uint32_t closed)
+{
+	canal_write_once(&s->shared->so_error, (uint32_t)-err);
+	if (closed) {
+		s->broken_off = true;
+		/* N1 release: error before the end */
+		canal_store_release(&s->shared->tx.closed, closed);
+		canal_store_release(&s->shared->rx.closed, closed);
+		sock_set_state(s, CANAL_SOCK_CLOSED);
+		sock_unmark_rx(s);
+	}
+	canal_full_fence();
+	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLERR | (closed ? EPOLLHUP : 0));
+}
+
+/* SHUT_WR waits for the bytes in TX: stream_tx() and switch_tx() see to it. */
+int sock_shutdown(struct sock *s, int how)
+{
+	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+		return -EINVAL;
+	if (how != SHUT_WR)
+		s->rx_shut = true;
+	if (s->state == CANAL_SOCK_LISTENING) {
+		if (how != SHUT_WR)
+			listen_stop(s);
+		return 0;
+	}
+	if (how != SHUT_WR && s->fd >= 0)
+		shutdown(s->fd, SHUT_RD);
+	if (how != SHUT_RD) {
+		s->tx_shut = true;
+		sock_mark_tx(s);
+	}
+	canal_full_fence();
+	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+	return 0;
+}
+
+/* Closing with bytes unread resets the connection, as Linux does. */
+static bool sock_unread(struct sock *s)
+{
+	uint64_t head = canal_load_acquire(&s->shared->rx.head);
+
+	return s->type == SOCK_STREAM && s->rx_tail != head;
+}
+
+static void kernel_close(struct sock *s)
+{
+	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+	if (s->fd < 0)
+		return;
+	sock_unwatch(s);
+	if (s->state == CANAL_SOCK_CONNECTED && sock_unread(s))
+		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(s->fd);
+	s->fd = -1;
+}
+
+static void far_close(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+
+	if (s->far.fd >= 0)
+		p->ops->unwatch(p->engine, &s->far);
+	if (s->far_fd >= 0)
+		close(s->far_fd);
+	s->far_fd = -1;
+}
+
+static void drop_subs(struct sock *s)
+{
+	struct sub *sub, *next;
+
+	cds_list_for_each_entry_safe(sub, next, &s->subs, link)
+		sub_drop(sub);
+}
+
+void sock_destroy(struct sock *s)
+{
+	struct channel *ch = s->channel;
+
+	if (s->dead)
+		return;
+	s->dead = true;
+	listen_stop(s);
+	if (s->listener && s->accept_link.next)
+		cds_list_del(&s->accept_link);
+	switch_detach(s);
+	kernel_close(s);
+	far_close(s);
+	drop_subs(s);
+	sock_unmark_tx(s);
+	sock_unmark_rx(s);
+	sock_rx_drop(s);
+	sock_set_state(s, CANAL_SOCK_CLOSED);
+	ch->socks[s->number] = NULL;
+	ch->sock_used--;
+	channel_give_number(ch, s->number);
+	cds_list_add_tail(&s->dead_link, &ch->poller->dead);
+}
+
+void sock_release(struct sock *s)
+{
+	uint64_t avail = 0;
+
+	if (s->released || s->dead)
+		return;
+	s->released = true;
+	far_close(s);
+	drop_subs(s);
+	sock_unmark_rx(s);
+	if (s->state == CANAL_SOCK_LISTENING)
+		listen_stop(s);
+	if (!s->broken_off && !s->channel->broken &&
+	    (s->state == CANAL_SOCK_CONNECTED || s->type == SOCK_DGRAM) &&
+	    sock_tx_avail(s, &avail) && avail) {
+		sock_mark_tx(s); /* sock_drained() follows */
+		return;
+	}
+	sock_destroy(s);
+}
+
+/* TX is empty: what waited for that is done now. */
+void sock_drained(struct sock *s)
+{
+	if (s->released) {
+		sock_destroy(s);
+	} else if (s->tx_shut && !s->tx_fin_sent && s->state == CANAL_SOCK_CONNECTED) {
+		s->tx_fin_sent = true;
+		if (s->joined)
+			switch_fin(s);
+		else if (s->fd >= 0)
+			shutdown(s->fd, SHUT_WR);
+	}
+}
+
+/* --- the far end of the dummy ------------------------------------------ */
+
+static bool far_hung_up(const struct sock *s)
+{
+	struct pollfd pfd = { .fd = s->far_fd };
+
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR));
+}
+
+void sock_set_far(struct sock *s, int fd)
+{
+	struct poller *p = s->channel->poller;
+
+	if (s->far_fd >= 0 || s->released) {
+		close(fd);
+		return;
+	}
+	if (s->listener && s->accept_link.next) {
+		cds_list_del(&s->accept_link);
+		s->accept_link.next = NULL;
+		s->listener = NULL;
+	}
+	s->far_fd = fd;
+	if (s->close_hint && far_hung_up(s)) {
+		sock_release(s);
+		return;
+	}
+	if (p->ops->watch(p->engine, &s->far, fd, EPOLLRDHUP))
+		sock_release(s);
+}
+
+void sock_close_hint(struct sock *s, uint32_t client)
+{
+	if (s->far_fd < 0) {
+		s->close_hint = true;
+		channel_hear(s->channel, client);
+		return;
+	}
+	if (far_hung_up(s))
+		sock_release(s);
+}

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The switch: sockets of one canald joined in memory.
+ *
+ * Purpose: when a guest connects or sends to an address where a socket of the
+ * same canald listens, bytes go from the TX of one into the RX of the other.
+ * canald copies under its own bounds checks; neither guest maps the other.
+ *
+ * Both ends look as if loopback had carried them. The connecting end has a port
+ * of its own, held by a kernel socket (portpool.c), so nobody else gets it.
+ *
+ * Invariants
+ *  1. a->joined == b if and only if b->joined == a; both have one poller.
+ *  2. A listener or datagram socket is in the table exactly while s->hashed.
+ *
+ * Ownership and threads: one table per poller, used by its thread only.
+ * Failure: what the switch cannot join goes to the kernel.
+ */
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "host.h"
+
+#define SLICE (128u << 10)
+
+/* --- the table --------------------------------------------------------- */
+
+static struct cds_list_head *bucket(struct poller *p, int type, uint16_t port)
+{
+	return &p->switch_table[(port * 2654435761u >> 16 ^ (uint32_t)type) % SWITCH_BUCKETS];
+}
+
+static bool ip_any(const struct canal_addr *a)
+{
+	static const uint8_t zero[16];
+
+	return !memcmp(a->ip, zero, a->family == AF_INET ? 4 : 16);
+}
+
+static bool ip_loopback(const struct canal_addr *a)
+{
+	static const uint8_t one[16] = { [15] = 1 };
+
+	return a->family == AF_INET ? a->ip[0] == 127 : !memcmp(a->ip, one, 16);
+}
+
+static bool ip_equal(const struct canal_addr *a, const struct canal_addr *b)
+{
+	return a->family == b->family && !memcmp(a->ip, b->ip, a->family == AF_INET ? 4 : 16);
+}
+
+static void table_add(struct sock *s)
+{
+	if (s->hashed)
+		cds_list_del(&s->hash_link);
+	s->hashed = true;
+	cds_list_add(&s->hash_link, bucket(s->channel->poller, s->type, s->local.port));
+}
+
+static void table_del(struct sock *s)
+{
+	if (!s->hashed)
+		return;
+	s->hashed = false;
+	cds_list_del(&s->hash_link);
+}
+
+/* How well a bound socket fits a destination: 0 not at all. */
+static int fit(const struct sock *s, const struct canal_addr *to)
+{
+	if (s->local.port != to->port || s->reuseport)
+		return 0;
+	if (ip_equal(&s->local, to))
+		return 3;
+	if (!ip_any(&s->local) || !ip_loopback(to))
+		return 0;
+	if (s->local.family == to->family)
+		return 2;
+	return s->local.family == AF_INET6 && !s->v6only && s->type == SOCK_STREAM;
+}
+
+static struct sock *table_find(struct poller *p, int type, const struct canal_addr *to)
+{
+	struct sock *s, *best = NULL;
+	int best_fit = 0;
+
+	cds_list_for_each_entry(s, bucket(p, type, to->port), hash_link) {
+		int f = s->type == type ? fit(s, to) : 0;
+
+		if (f > best_fit) {
+			best = s;
+			best_fit = f;
+		}
+	}
+	return best;
+}
+
+static int option(const struct sock *s, int level, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return s->fd >= 0 && !getsockopt(s->fd, level, name, &value, &len) && value;
+}
+
+void switch_listen(struct sock *s)
+{
+	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT);
+	s->v6only = s->domain == AF_INET6 && option(s, IPPROTO_IPV6, IPV6_V6ONLY);
+	table_add(s);
+}
+
+void switch_unlisten(struct sock *s)
+{
+	struct sock *c, *next;
+
+	table_del(s);
+	cds_list_for_each_entry_safe(c, next, &s->pending, pending_link) {
+		cds_list_del(&c->pending_link);
+		c->listener = NULL;
+		sock_connected(c, -ECONNREFUSED);
+	}
+}
+
+/* A datagram socket has a name now, or another one. */
+void switch_bound(struct sock *s)
+{
+	if (s->type != SOCK_DGRAM || !s->local.port)
+		return;
+	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT) || option(s, SOL_SOCKET, SO_REUSEADDR);
+	table_add(s);
+}
+
+/* --- joining ----------------------------------------------------------- */
+
+/* @a as a socket of family @family sees it. */
+static struct canal_addr addr_as(const struct canal_addr *a, int family)
+{
+	struct canal_addr m = { .family = AF_INET6, .port = a->port };
+
+	if (family == a->family)
+		return *a;
+	m.ip[10] = m.ip[11] = 0xff;
+	memcpy(m.ip + 12, a->ip, 4);
+	return m;
+}
+
+static bool name_client(struct sock *s, const struct canal_addr *to)
+{
+	if (!s->bound) {
+		s->pool_port = portpool_take(s->channel->poller);
+		if (!s->pool_port)
+			return false;
+		memset(&s->local, 0, sizeof(s->local));
+		s->local.port = s->pool_port;
+	}
+	s->local.family = to->family;
+	if (ip_any(&s->local))
+		memcpy(s->local.ip, to->ip, sizeof(to->ip));
+	s->peer = *to;
+	return true;
+}
+
+/* The accepting end in the listener's channel. */
+static struct sock *make_server(struct sock *l, const struct sock *client)
+{
+	uint32_t number = channel_take_number(l->channel);
+	struct sock *a;
+
+	if (number == CANAL_NONE)
+		return NULL;
+	a = sock_new(l->channel, number, l->domain, SOCK_STREAM);
+	if (!a) {
+		channel_give_number(l->channel, number);
+		return NULL;
+	}
+	a->local = addr_as(&client->peer, l->domain);
+	a->peer = addr_as(&client->local, l->domain);
+	return a;
+}
+
+/* False: the listener has no room now. */
+static bool join(struct sock *s, struct sock *l)
+{
+	struct sock *a;
+	uint64_t room;
+
+	if (!sock_rx_room(l, &room))
+		return false;
+	if (room < sizeof(struct canal_accept)) {
+		if (sock_rx_park(l))
+			return false;
+	}
+	a = make_server(l, s);
+	if (!a) {
+		sock_connected(s, -ECONNREFUSED);
+		return true;
+	}
+	a->joined = s;
+	s->joined = a;
+	sock_share_names(a);
+	sock_share_names(s);
+	sock_set_state(a, CANAL_SOCK_CONNECTED);
+	s->channel->count.joined++;
+	sock_connected(s, 0);
+	if (!listen_push(l, a))
+		sock_destroy(a);
+	return true;
+}
+
+bool switch_connect(struct sock *s, const struct canal_addr *to)
+{
+	struct sock *l = table_find(s->channel->poller, SOCK_STREAM, to);
+
+	if (!l || l->state != CANAL_SOCK_LISTENING || s->domain != to->family)
+		return false;
+	if (!name_client(s, to))
+		return false;
+	s->channel->poller->work++;
+	if (!join(s, l)) {
+		s->listener = l;
+		cds_list_add_tail(&s->pending_link, &l->pending);
+	}
+	return true;
+}
+
+/* The listener has room again. */
+void switch_resume(struct sock *l)
+{
+	struct sock *c, *next;
+
+	cds_list_for_each_entry_safe(c, next, &l->pending, pending_link) {
+		cds_list_del(&c->pending_link);
+		c->listener = NULL;
+		if (!join(c, l)) {
+			c->listener = l;
+			cds_list_add(&c->pending_link, &l->pending);
+			return;
+		}
+	}
+}
+
+/* --- moving bytes ------------------------------------------------------ */
+
+static void copy_pieces(struct iovec *to, int to_n, struct iovec *from, int from_n)
+{
+	int i = 0, j = 0;
+
+	while (i < to_n && j < from_n) {
+		size_t part = to[i].iov_len < from[j].iov_len ? to[i].iov_len : from[j].iov_len;
+
+		memcpy(to[i].iov_base, from[j].iov_base, part);
+		to[i].iov_base = (uint8_t *)to[i].iov_base + part;
+		from[j].iov_base = (uint8_t *)from[j].iov_base + part;
+		to[i].iov_len -= part;
+		from[j].iov_len -= part;
+		i += !to[i].iov_len;
+		j += !from[j].iov_len;
+	}
+}
+
+/* @len bytes at @from of s's TX to the end of d's RX, not published. */
+static bool copy_across(struct sock *s, uint64_t from, struct sock *d, uint64_t to, uint64_t len)
+{
+	struct iovec src[ENGINE_IOV], dst[ENGINE_IOV];
+	int n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, from, len, src, ENGINE_IOV);
+	int m = canal_fifo_pieces(d->rx_chunk, &d->channel->rx, to, len, dst, ENGINE_IOV);
+
+	if (n < 0) {
+		channel_break(s->channel, BROKEN_TX_CHUNK);
+		return false;
+	}
+	copy_pieces(dst, m, src, n);
+	return true;
+}
+
+/* The other end is gone: what is sent now meets a reset. */
+static bool send_into_void(struct sock *s, uint64_t avail)
+{
+	if (!avail) {
+		sock_tx_quiet(s);
+		return false;
+	}
+	sock_tx_consumed(s, avail);
+	if (s->released)
+		sock_drained(s);
+	else
+		sock_fail(s, s->rx_eof ? -EPIPE : -ECONNRESET, CANAL_CLOSED_RESET);
+	sock_unmark_tx(s);
+	return true;
+}
+
+bool switch_tx(struct sock *s, uint64_t avail)
+{
+	struct sock *d = s->joined;
+	uint64_t room, len;
+
+	if (!d)
+		return send_into_void(s, avail);
+	if (!avail) {
+		sock_tx_quiet(s);
+		return false;
+	}
+	s->tx_quiet = 0;
+	if (!sock_rx_room(d, &room))
+		return false;
+	if (!room) {
+		if (sock_rx_park(d)) {
+			s->tx_blocked = true;
+			sock_unmark_tx(s);
+		}
+		return false;
+	}
+	len = avail < room ? avail : room;
+	len = sock_rx_prepare(d, len < SLICE ? len : SLICE);
+	if (!len || !copy_across(s, s->tx_head, d, d->rx_tail, len))
+		return false;
+	s->channel->poller->work++;
+	sock_rx_publish(d, len);
+	sock_tx_consumed(s, len);
+	return true;
+}
+
+/* RX of @d has room: its other end may go on. */
+void switch_peer_room(struct sock *d)
+{
+	struct sock *s = d->joined;
+
+	if (s && s->tx_blocked) {
+		s->tx_blocked = false;
+		sock_mark_tx(s);
+	}
+}
+
+static void end_of_file(struct sock *d)
+{
+	if (d->rx_eof || d->broken_off)
+		return;
+	d->rx_eof = true;
+	sock_rx_shrink(d);
+	/* R1 release: bytes before the end, with the fence of S1 */
+	canal_store_fence(&d->shared->rx.closed, CANAL_CLOSED_EOF);
+	wake_socket(d, EPOLLIN | EPOLLRDHUP);
+}
+
+void switch_fin(struct sock *s)
+{
+	end_of_file(s->joined);
+}
+
+/* @s goes away: its other end sees an orderly end or a reset. */
+void switch_detach(struct sock *s)
+{
+	struct sock *d = s->joined;
+	bool unread = s->rx_tail != canal_load_acquire(&s->shared->rx.head);
+
+	table_del(s);
+	if (s->state == CANAL_SOCK_CONNECTING && s->listener)
+		cds_list_del(&s->pending_link);
+	if (s->pool_port) {
+		portpool_give(s->channel->poller, s->pool_port);
+		s->pool_port = 0;
+	}
+	if (!d)
+		return;
+	s->joined = NULL;
+	d->joined = NULL;
+	d->peer_gone = true;
+	d->tx_blocked = false;
+	if (unread || !s->released)
+		sock_fail(d, -ECONNRESET, CANAL_CLOSED_RESET);
+	else
+		end_of_file(d);
+	sock_mark_tx(d);
+}
+
+/* --- datagrams --------------------------------------------------------- */
+
+/* The sender as the receiver sees it; false when it has no port yet. */
+static bool sender_name(const struct sock *s, const struct canal_addr *to, struct canal_addr *from)
+{
+	if (!s->bound || !s->local.port)
+		return false;
+	*from = s->local;
+	if (ip_any(from))
+		memcpy(from->ip, to->ip, sizeof(from->ip));
+	return true;
+}
+
+static bool hears(const struct sock *d, const struct canal_addr *from)
+{
+	return !d->peer.family || (d->peer.port == from->port && ip_equal(&d->peer, from));
+}
+
+/*
+ * False: the kernel shall carry it. The first datagram of an unbound socket
+ * always takes that way, and gets the socket its port.
+ */
+bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
+{
+	const struct canal_addr *to = rec->addr.family ? &rec->addr : &s->peer;
+	struct canal_dgram out = { .len = rec->len };
+	uint64_t room, span = canal_dgram_span(rec->len);
+	struct sock *d;
+
+	if (to->family != s->domain || !ip_loopback(to))
+		return false;
+	d = table_find(s->channel->poller, SOCK_DGRAM, to);
+	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &out.addr) ||
+	    !hears(d, &out.addr))
+		return false;
+	if (!sock_rx_room(d, &room))
+		return true;
+	if (room < span || sock_rx_prepare(d, span) < span) {
+		d->channel->count.rx_drops++;
+		d->shared->rx.drops++;
+		return true;
+	}
+	canal_fifo_poke(d->rx_chunk, &d->channel->rx, d->rx_tail, &out, sizeof(out));
+	if (!copy_across(s, s->tx_head + sizeof(out), d, d->rx_tail + sizeof(out), rec->len))
+		return true;
+	d->channel->count.rx_dgrams++;
+	s->channel->count.joined++;
+	sock_rx_publish(d, span);
+	return true;
+}

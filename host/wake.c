@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waking guests: threads that sleep on a socket, and epoll sets.
+ *
+ * Purpose: the publisher's half of docs/wire.md sections 6 and 7.
+ *
+ * Invariants
+ *  1. The caller has published and passed a full fence before it calls in here
+ *     (S1); nothing in here makes up for a missing one.
+ *  2. Nothing of the guest is followed: waiters come as 64 bits, subscriptions
+ *     from the private table. set.ready is copied, never used as an index.
+ *
+ * Ownership and threads: the poller that owns the channel.
+ * Failure: a wait slot without socket is remembered and woken when it gets one.
+ */
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "host.h"
+
+void wake_slot(struct channel *ch, uint32_t slot)
+{
+	int fd = ch->wait_fd[slot];
+
+	if (fd < 0) {
+		ch->wait_owed[slot] = 1;
+		return;
+	}
+	/* Non-blocking: a full pipe has wake-ups enough. */
+	(void)!write(fd, "", 1);
+	ch->count.wakes++;
+}
+
+/* Slots n, n + 64, ... of each bit that sleep on this socket, or on several. */
+static void wake_bits(struct sock *s, uint64_t bits)
+{
+	struct channel *ch = s->channel;
+	uint32_t used = canal_read_once(&ch->region->wait_used);
+
+	if (used > CHANNEL_WAITS)
+		used = CHANNEL_WAITS;
+	while (bits) {
+		uint32_t slot = (uint32_t)__builtin_ctzll(bits);
+
+		bits &= bits - 1;
+		for (; slot < used; slot += 64) {
+			uint32_t only = canal_read_once(&ch->wait[slot].sock);
+
+			if ((only == s->number || only == CANAL_NONE) &&
+			    canal_take(&ch->wait[slot].armed))
+				wake_slot(ch, slot);
+		}
+	}
+}
+
+/* Puts a subscription onto its set's ready list unless it lies there already. */
+static void sub_push(struct channel *ch, struct sub *sub)
+{
+	uint32_t n = (uint32_t)(sub - ch->subs);
+	struct canal_sub *shared = &ch->sub[n];
+	struct canal_set *set = &ch->set[sub->set];
+	uint32_t slot, head;
+
+	/* P1 store-load: readiness was published before this; pairs with the
+	 * guest, which takes pending and then looks at the socket */
+	if (canal_xchg(&shared->pending, 1u))
+		return;
+	head = canal_read_once(&set->ready);
+	for (int i = 0; i < 1000; i++) { /* only the guest's take-all interferes */
+		canal_write_once(&shared->next, head);
+		/* L1 release: next before ready; pairs with the take-all */
+		if (canal_cas(&set->ready, head, n + 1))
+			break;
+		head = canal_read_once(&set->ready);
+	}
+	slot = canal_read_once(&set->slot);
+	if (slot < CHANNEL_WAITS && canal_take(&ch->wait[slot].armed))
+		wake_slot(ch, slot);
+}
+
+void wake_socket(struct sock *s, uint32_t events)
+{
+	const uint32_t always = EPOLLERR | EPOLLHUP;
+	struct sub *sub;
+	uint64_t bits;
+
+	if (events & (EPOLLIN | EPOLLRDHUP | always)) {
+		bits = canal_take_bits(&s->shared->rd_waiters);
+		if (bits)
+			wake_bits(s, bits);
+	}
+	if (events & (EPOLLOUT | always)) {
+		bits = canal_take_bits(&s->shared->wr_waiters);
+		if (bits)
+			wake_bits(s, bits);
+	}
+	cds_list_for_each_entry(sub, &s->subs, link)
+		if (events & (sub->events | always))
+			sub_push(s->channel, sub);
+}
+
+/* A fresh subscription is pushed at once: the guest looks whether it is ready. */
+int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32_t events)
+{
+	struct sub *sub;
+
+	if (n >= CHANNEL_SUBS || set >= CHANNEL_SETS)
+		return -EPROTO;
+	sub = &ch->subs[n];
+	if (sub->sock)
+		sub_drop(sub);
+	sub->sock = s;
+	sub->set = set;
+	sub->events = events;
+	cds_list_add_tail(&sub->link, &s->subs);
+	sub_push(ch, sub);
+	return 0;
+}
+
+void sub_drop(struct sub *sub)
+{
+	cds_list_del(&sub->link);
+	sub->sock = NULL;
+}
