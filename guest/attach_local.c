@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local transport, guest's side: packets on canald's UNIX socket.
+ *
+ * Purpose: HELLO and JOIN with their answer, and the two packets that carry
+ * descriptors later: WAITER and DUMMY. docs/wire.md section 1.
+ *
+ * Invariants
+ *  1. No call here goes through a symbol that libcanal exports (sys.h).
+ *  2. Descriptors of our own lie where fd_move_high() puts them; only the near
+ *     end of a dummy has a number of the program's.
+ *  3. The write end of a wait slot's pipe is canald's alone, so that its end is
+ *     seen as end-of-file.
+ *
+ * Ownership and threads: packets are sent whole by any thread; attaching and
+ * joining under channel.c's attach_lock.
+ *
+ * Failure: -errno; a connection that is gone makes the channel dead.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+
+#include "guest.h"
+#include "local.h"
+#include "lock.h"
+#include "sys.h"
+
+#define WELCOME_SECONDS 10
+
+/* Where the channel was found: a child goes there to join. */
+static struct sockaddr_un canald_addr;
+
+static int own_fd(int fd)
+{
+	int saved = errno, high = fd_move_high(fd);
+
+	errno = saved;
+	return high;
+}
+
+/* --- packets ----------------------------------------------------------- */
+
+union packet_control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
+};
+
+static int packet_send(int conn, struct canal_local *p, int fd)
+{
+	union packet_control control = { .bytes = { 0 } };
+	struct iovec iov = { p, sizeof(*p) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	long r;
+
+	p->magic = CANAL_LOCAL_MAGIC;
+	p->version = CANAL_WIRE_VERSION;
+	if (fd >= 0) {
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(sizeof(fd));
+	}
+	for (;;) {
+		r = sys_call4(SYS_sendmsg, conn, &m, MSG_NOSIGNAL, 0);
+		/* Too many descriptors on their way: canald will take some. */
+		if (r == -ETOOMANYREFS)
+			(void)wait_nap(1000000);
+		else if (r != -EINTR)
+			return r < 0 ? (int)r : 0;
+	}
+}
+
+/* One packet of canald with its descriptors; their number in *ret_count. */
+static int packet_receive(int conn, struct canal_local *p, int *fds, unsigned int *ret_count)
+{
+	union packet_control control;
+	struct iovec iov = { p, sizeof(*p) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	unsigned int count = 0;
+	long r;
+
+	do
+		r = sys_call4(SYS_recvmsg, conn, &m, MSG_CMSG_CLOEXEC, 0);
+	while (r == -EINTR);
+	if (r < 0)
+		return r == -EAGAIN ? -ETIMEDOUT : (int)r;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+	}
+	*ret_count = count;
+	if (r == 0)
+		return -ECONNRESET;
+	return (size_t)r == sizeof(*p) && p->magic == CANAL_LOCAL_MAGIC ? 0 : -EPROTO;
+}
+
+/* For packets that have no answer: a broken connection is the channel's end. */
+static int packet_tell(struct channel *ch, struct canal_local *p, int fd)
+{
+	int err = packet_send(ch->control_fd, p, fd);
+
+	if (err == -EPIPE || err == -ECONNRESET)
+		canal_write_once(&ch->dead, true);
+	return err;
+}
+
+/* --- attaching --------------------------------------------------------- */
+
+static int conn_open(int *ret_fd)
+{
+	struct timeval patience = { .tv_sec = WELCOME_SECONDS };
+	int fd = (int)sys_call4(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, 0);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	fd = own_fd(fd);
+	(void)sys_call6(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, (long)&patience,
+			sizeof(patience), 0);
+	do
+		r = sys_call4(SYS_connect, fd, &canald_addr, sizeof(canald_addr), 0);
+	while (r == -EINTR);
+	if (r < 0 && r != -EISCONN) {
+		fd_close_own(fd);
+		return (int)r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static int refused(struct canal_local *answer)
+{
+	answer->text[CANAL_LOCAL_TEXT - 1] = '\0';
+	guest_log("canald at %s refused: %s", canald_addr.sun_path, answer->text);
+	return answer->version == CANAL_WIRE_VERSION ? -ECONNREFUSED : -EPROTONOSUPPORT;
+}
+
+/* HELLO or JOIN and the answer. @count descriptors must come with it. */
+static int conn_ask(int conn, struct canal_local *p, int *fds, unsigned int count)
+{
+	int got[CANAL_LOCAL_FDS];
+	unsigned int got_count = 0;
+	int err = packet_send(conn, p, -1);
+
+	if (!err)
+		err = packet_receive(conn, p, got, &got_count);
+	if (!err && p->type == CANAL_LOCAL_REFUSED)
+		err = refused(p);
+	else if (!err && (p->type != CANAL_LOCAL_WELCOME || got_count != count || !p->client ||
+			  p->client >= CANAL_CLIENT_MAX))
+		err = -EPROTO;
+	for (unsigned int i = 0; i < got_count; i++) {
+		if (err)
+			sys_close(got[i]);
+		else
+			fds[i] = got[i];
+	}
+	return err;
+}
+
+#define TABLE(ch, which) ((void *)((uint8_t *)(ch)->region + (ch)->region->which.offset))
+
+static void region_tables(struct channel *ch)
+{
+	struct canal_region *r = ch->region;
+
+	ch->inr = TABLE(ch, inr);
+	ch->inr_count = r->inr.count;
+	ch->grant = TABLE(ch, grant);
+	ch->grant_count = r->grant.count;
+	ch->wait = TABLE(ch, wait);
+	ch->wait_count = r->wait.count;
+	ch->call = TABLE(ch, call);
+	ch->set = TABLE(ch, set);
+	ch->set_count = r->set.count;
+	ch->sub = TABLE(ch, sub);
+	ch->sock = TABLE(ch, sock);
+	ch->sock_count = r->sock.count;
+	ch->sock_stride = r->sock.stride;
+	ch->tx = (struct canal_arena){ TABLE(ch, tx), r->tx.count };
+	ch->rx = (struct canal_arena){ TABLE(ch, rx), r->rx.count };
+	ch->tx_pool = (struct canal_pool){ .head = &r->tx_free, .used = &r->tx_used,
+					   .count = r->tx.count, .link = TABLE(ch, tx_next),
+					   .stride = r->tx_next.stride };
+	ch->sub_pool = (struct canal_pool){
+		.head = &r->sub_free, .used = &r->sub_used, .count = r->sub.count,
+		.link = (uint8_t *)ch->sub + offsetof(struct canal_sub, free_next),
+		.stride = r->sub.stride
+	};
+}
+
+static int region_map(struct channel *ch, int memfd, uint64_t len)
+{
+	struct canal_region *r;
+
+	if (len < sizeof(*r))
+		return -EPROTO;
+	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED,
+			      memfd, 0);
+	if ((unsigned long)r > -4096UL)
+		return (int)(long)r;
+	if (r->magic != CANAL_WIRE_MAGIC || r->version != CANAL_WIRE_VERSION ||
+	    r->region_len != len) {
+		(void)sys_call2(SYS_munmap, r, len);
+		return -EPROTONOSUPPORT;
+	}
+	ch->region = r;
+	region_tables(ch);
+	return 0;
+}
+
+int attach_local(struct channel *ch, const char *path)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_HELLO };
+	int fds[CANAL_LOCAL_FDS], conn, err;
+
+	canald_addr.sun_family = AF_UNIX;
+	(void)snprintf(canald_addr.sun_path, sizeof(canald_addr.sun_path), "%s", path);
+	(void)snprintf(p.text, sizeof(p.text), "%s", program_invocation_short_name);
+	err = conn_open(&conn);
+	if (err)
+		return err;
+	err = conn_ask(conn, &p, fds, 2);
+	if (!err) {
+		err = region_map(ch, fds[0], p.region_len);
+		sys_close(fds[0]);
+		if (err)
+			sys_close(fds[1]);
+	}
+	if (err) {
+		fd_close_own(conn);
+		return err;
+	}
+	ch->kick_fd = own_fd(fds[1]);
+	ch->control_fd = conn;
+	ch->id = p.channel_id;
+	ch->token = p.token;
+	ch->client = p.client;
+	return 0;
+}
+
+/* The inherited connection stays open, untouched: its end tells canald that the
+ * parent and all that it forked are gone. */
+int attach_local_join(struct channel *ch)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_JOIN, .channel_id = ch->id,
+				 .token = ch->token };
+	int conn, err = conn_open(&conn);
+
+	if (!err) {
+		err = conn_ask(conn, &p, NULL, 0);
+		if (err)
+			fd_close_own(conn);
+	}
+	if (err) {
+		canal_write_once(&ch->dead, true);
+		return err;
+	}
+	ch->control_fd = conn;
+	/* G2 release: the connection before the client number */
+	canal_store_release(&ch->client, p.client);
+	return 0;
+}
+
+/* --- later packets ----------------------------------------------------- */
+
+int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_WAITER, .number = slot };
+	int ends[2], err;
+
+	err = (int)sys_call2(SYS_pipe2, ends, O_CLOEXEC);
+	if (err)
+		return err;
+	if (nonblock)
+		(void)sys_call4(SYS_fcntl, ends[0], F_SETFL, O_NONBLOCK, 0);
+	err = packet_tell(ch, &p, ends[1]);
+	sys_close(ends[1]);
+	if (err) {
+		sys_close(ends[0]);
+		return err;
+	}
+	*ret_fd = own_fd(ends[0]);
+	return 0;
+}
+
+/* Return: the near end, which is the program's descriptor from now on. */
+int attach_local_dummy(struct channel *ch, uint32_t n, int type_flags)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_DUMMY, .number = n };
+	int ends[2], err;
+
+	err = (int)sys_call4(SYS_socketpair, AF_UNIX,
+			     SOCK_STREAM | (type_flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0, ends);
+	if (err)
+		return err;
+	p.extra = canal_read_once(&channel_sock(ch, n)->generation);
+	err = packet_tell(ch, &p, ends[1]);
+	sys_close(ends[1]);
+	if (err) {
+		sys_close(ends[0]);
+		return err;
+	}
+	return ends[0];
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * canal-run: runs a command under libcanal.
+ *
+ * Purpose
+ *	Set the environment that loads libcanal and leads it to canald, then
+ *	become the command: no process stays in between, so signals, the exit
+ *	status and the process id are the command's own.
+ *
+ * Invariants
+ *	1. Everything that can fail is looked at before the command starts, in the
+ *	   order of what it leaves behind: first the command, last a new canald.
+ *	2. LD_PRELOAD keeps what was in it.
+ *
+ * Failure
+ *	One line, and the exit status of env(1) and its kin: 125 canal-run itself,
+ *	126 the command cannot be run (under canal), 127 there is no such command.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "paths.h"
+#include "run.h"
+
+#define LIBRARY "libcanal.so"
+#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
+
+enum {
+	STATUS_FAILED = 125,
+	STATUS_CANNOT_RUN = 126,
+	STATUS_NOT_FOUND = 127,
+};
+
+static const char usage[] =
+	"usage: canal-run [--socket PATH] [--] COMMAND [ARGUMENT...]\n"
+	"\n"
+	"Runs COMMAND with its sockets in canald.\n"
+	"\n"
+	"  -s, --socket PATH  use the canald that listens at PATH\n"
+	"  -h, --help         print this and exit\n"
+	"  -V, --version      print the version and exit\n"
+	"\n"
+	"Without --socket: the canald that CANAL_SOCKET names, else one that runs already (this\n"
+	"user's or the system's), else a new one of this user's own.\n"
+	"CANAL_FALLBACK=allow runs COMMAND even where libcanal or canald cannot serve it.\n";
+
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
+{
+	fputs("canal-run: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+}
+
+__attribute__((format(printf, 1, 2))) static void warn(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+}
+
+__attribute__((noreturn, format(printf, 2, 3))) static void die(int status, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say(format, args);
+	va_end(args);
+	exit(status);
+}
+
+static bool fallback_allowed(void)
+{
+	const char *fallback = getenv("CANAL_FALLBACK");
+
+	return fallback && strcmp(fallback, "allow") == 0;
+}
+
+/* Returns 0 for a file that may be executed, -errno for what execve() would say. */
+static int command_check(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) && access(path, X_OK) == 0 ? 0 : -EACCES;
+}
+
+/* Looks @name up as execvp() does. */
+static int command_find(const char *name, char *path, size_t path_len)
+{
+	const char *dirs = getenv("PATH");
+	int error = -ENOENT;
+
+	if (strchr(name, '/') || !name[0]) {
+		snprintf(path, path_len, "%s", name);
+		return command_check(path);
+	}
+	for (const char *dir = dirs ? dirs : PATH_DEFAULT, *end;; dir = end + 1) {
+		end = strchrnul(dir, ':');
+		snprintf(path, path_len, "%.*s%s%s", (int)(end - dir), dir, end == dir ? "./" : "/",
+			 name);
+		int found = command_check(path);
+
+		if (found == 0)
+			return 0;
+		if (found == -EACCES)
+			error = found;
+		if (!*end)
+			return error;
+	}
+}
+
+static void command_cover(const char *path)
+{
+	struct run_reason reason;
+
+	if (run_cover_check(path, &reason) == 0)
+		return;
+	if (!fallback_allowed())
+		die(STATUS_CANNOT_RUN, "%s: cannot be covered: %s; run it without canal-run", path,
+		    reason.text);
+	warn("%s: not covered: %s; CANAL_FALLBACK=allow, so it runs without canal", path,
+	     reason.text);
+}
+
+/* The file @name in @dir, which is relative to where canal-run itself is. */
+static bool beside(const char *dir, const char *name, char *path)
+{
+	char self[PATH_MAX], joined[PATH_MAX * 2];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (len <= 0)
+		return false;
+	self[len] = '\0';
+	*strrchr(self, '/') = '\0';
+	snprintf(joined, sizeof(joined), "%s/%s", self, dir);
+	if (!realpath(joined, path) || strlen(path) + strlen(name) + 2 > PATH_MAX)
+		return false;
+	strcat(strcat(path, "/"), name);
+	return access(path, F_OK) == 0;
+}
+
+static void library_find(char *path)
+{
+	if (!beside("../lib", LIBRARY, path)) {
+		strcpy(path, CANAL_LIBDIR "/" LIBRARY);
+		if (access(path, F_OK) < 0)
+			die(STATUS_FAILED,
+			    LIBRARY ": neither in ../lib beside canal-run nor in " CANAL_LIBDIR
+				    ": install canal-guest");
+	}
+	if (strpbrk(path, ": "))
+		die(STATUS_FAILED,
+		    "%s: no path with a colon or space can be preloaded: install canal elsewhere",
+		    path);
+}
+
+/* In front of what is preloaded already, once. */
+static void library_preload(const char *library)
+{
+	const char *before = getenv("LD_PRELOAD");
+	size_t library_len = strlen(library);
+	char *value;
+
+	if (before && strncmp(before, library, library_len) == 0 &&
+	    (!before[library_len] || strchr(": ", before[library_len])))
+		return;
+	if (asprintf(&value, "%s%s%s", library, before && before[0] ? ":" : "",
+		     before ? before : "") < 0 ||
+	    setenv("LD_PRELOAD", value, 1) < 0)
+		die(STATUS_FAILED, "%s", strerror(ENOMEM));
+	free(value);
+}
+
+static void canald_find(char *path, size_t path_len)
+{
+	int error;
+
+	if (beside(".", "canald", path) && access(path, X_OK) == 0)
+		return;
+	error = command_find("canald", path, path_len);
+	if (error)
+		die(STATUS_FAILED, "no canald is running, and none is beside canal-run or in PATH: "
+				   "install canal-host, or give --socket");
+}
+
+/* A canald that runs in one of the default places, or else a new one. */
+static void socket_ensure(char *path, size_t path_len)
+{
+	struct run_reason reason;
+	char canald[PATH_MAX];
+
+	for (unsigned int place = 0; place < CANAL_PATHS_PLACES; place++)
+		if (canal_paths_place(place, path, path_len) == 0 && run_canald_probe(path) == 0)
+			return;
+	canald_find(canald, sizeof(canald));
+	if (run_private_start(canald, path, path_len, &reason) == 0)
+		return;
+	if (!fallback_allowed() || canal_paths_find(NULL, path, path_len) < 0)
+		die(STATUS_FAILED, "cannot start a private canald: %s", reason.text);
+	warn("cannot start a private canald: %s; CANAL_FALLBACK=allow, so it runs without canal",
+	     reason.text);
+}
+
+static void socket_check(const char *path)
+{
+	int error = run_canald_probe(path);
+	bool nobody = error == -ENOENT || error == -ECONNREFUSED;
+
+	if (error == 0)
+		return;
+	if (fallback_allowed())
+		warn("%s: %s; CANAL_FALLBACK=allow, so it runs without canal", path,
+		     strerror(-error));
+	else if (nobody)
+		die(STATUS_FAILED,
+		    "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
+		    path, strerror(-error), path);
+	else
+		die(STATUS_FAILED, "%s: %s: give --socket the path of a canald", path,
+		    strerror(-error));
+}
+
+/* The command may change its directory: the path it is given must not depend on it. */
+static void socket_export(const char *path)
+{
+	char dir[PATH_MAX], absolute[PATH_MAX * 2];
+
+	if (path[0] != '/' && !getcwd(dir, sizeof(dir)))
+		die(STATUS_FAILED, "working directory: %s", strerror(errno));
+	snprintf(absolute, sizeof(absolute), "%s%s%s", path[0] == '/' ? "" : dir,
+		 path[0] == '/' ? "" : "/", path);
+	if (setenv("CANAL_SOCKET", absolute, 1) < 0)
+		die(STATUS_FAILED, "%s", strerror(errno));
+}
+
+/* Returns the index of COMMAND in @argv; leaves *@socket alone where no option names one. */
+static int options_parse(int argc, char **argv, const char **socket)
+{
+	static const struct option options[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 },
+	};
+	int option;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+:s:hV", options, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			*socket = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
+		case 'V':
+			puts("canal-run " CANAL_VERSION);
+			exit(0);
+		case ':':
+			die(STATUS_FAILED, "%s needs a value, see 'canal-run --help'",
+			    argv[optind - 1]);
+		default:
+			if (optopt)
+				die(STATUS_FAILED, "-%c: no such option, see 'canal-run --help'",
+				    optopt);
+			die(STATUS_FAILED, "%s: no such option, see 'canal-run --help'",
+			    argv[optind - 1]);
+		}
+	}
+	if (optind == argc)
+		die(STATUS_FAILED, "which command? see 'canal-run --help'");
+	return optind;
+}
+
+__attribute__((noreturn)) static void command_missing(const char *name, int error)
+{
+	if (error == -ENOENT || error == -ENOTDIR)
+		die(STATUS_NOT_FOUND, "%s: command not found: check its name%s", name,
+		    strchr(name, '/') ? "" : " and PATH");
+	if (error == -EACCES)
+		die(STATUS_CANNOT_RUN, "%s: %s: it must be a file that this user may execute", name,
+		    strerror(-error));
+	die(STATUS_CANNOT_RUN, "%s: %s: check its name", name, strerror(-error));
+}
+
+int main(int argc, char **argv)
+{
+	const char *given = canal_paths_given();
+	char **command = argv + options_parse(argc, argv, &given);
+	char path[PATH_MAX], library[PATH_MAX], socket_path[CANAL_PATHS_LEN];
+	int error = command_find(command[0], path, sizeof(path));
+
+	if (error)
+		command_missing(command[0], error);
+	command_cover(path);
+	library_find(library);
+	if (given)
+		socket_check(given);
+	else
+		socket_ensure(socket_path, sizeof(socket_path));
+	socket_export(given ? given : socket_path);
+	library_preload(library);
+	execv(path, command);
+	die(STATUS_CANNOT_RUN, "%s: %s: check what it is", path, strerror(errno));
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The channel of this process: attached once, shared with forked children.
+ *
+ * Purpose: finds canald on first need, posts INRs, waits for the results of
+ * those that are calls, and kicks the poller when it sleeps.
+ *
+ * Invariants
+ *  1. the_channel.client is stored last: whoever sees it non-zero sees a
+ *     complete channel (G2).
+ *  2. A forked child has client 0 until it has joined, and posts nothing before.
+ *  3. `dead` never goes back: objects point into the one region for ever.
+ *
+ * Ownership and threads: any thread; attach_lock covers attaching and joining.
+ * No memory is allocated after attaching.
+ *
+ * Failure: no canald: -errno of the attempt, repeated for a second without
+ * asking again. canald gone: -EPIPE.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+#include "lock.h"
+#include "paths.h"
+#include "sys.h"
+
+#define ATTACH_RETRY_NS 1000000000LL
+/* Looks at a full ring, with a yield each, before sleeping between them. */
+#define RING_FULL_YIELDS 64
+#define RING_FULL_NAP_NS 50000
+
+struct channel the_channel;
+
+static uint32_t attach_lock; /* private to the process */
+static int64_t attach_failed_at;
+static int attach_failure;
+
+/* --- attaching --------------------------------------------------------- */
+
+static int channel_attach(void)
+{
+	struct channel ch = { .client = 0 };
+	char path[CANAL_PATHS_LEN];
+	uint32_t client;
+	int err = canal_paths_find(NULL, path, sizeof(path));
+
+	if (!err)
+		err = attach_local(&ch, path);
+	if (err)
+		return err;
+	client = ch.client;
+	ch.client = 0;
+	the_channel = ch;
+	/* G2 release: the channel before its client number */
+	canal_store_release(&the_channel.client, client);
+	return 0;
+}
+
+/* Under attach_lock. */
+static int channel_attach_or_join(void)
+{
+	int err;
+
+	if (canal_load_acquire(&the_channel.client))
+		return 0;
+	if (the_channel.region)
+		return attach_local_join(&the_channel);
+	if (attach_failure && wait_now() - attach_failed_at < ATTACH_RETRY_NS)
+		return attach_failure;
+	err = channel_attach();
+	attach_failed_at = wait_now();
+	attach_failure = err;
+	return err;
+}
+
+static __attribute__((noinline)) int channel_get_slow(struct channel **ret_ch)
+{
+	int saved = errno, err;
+
+	lock_take(&attach_lock);
+	err = channel_attach_or_join();
+	lock_drop(&attach_lock);
+	errno = saved; /* stat and access of the search */
+	if (!err && channel_gone(&the_channel))
+		err = -EPIPE;
+	if (!err)
+		*ret_ch = &the_channel;
+	return err;
+}
+
+int channel_get(struct channel **ret_ch)
+{
+	/* G2 acquire: a client number before the channel it belongs to */
+	if (unlikely(!canal_load_acquire(&the_channel.client)) || channel_gone(&the_channel))
+		return channel_get_slow(ret_ch);
+	*ret_ch = &the_channel;
+	return 0;
+}
+
+void channel_after_fork(void)
+{
+	canal_write_once(&attach_lock, 0);
+	wait_after_fork();
+	canal_write_once(&the_channel.client, 0);
+}
+
+/* --- posting ----------------------------------------------------------- */
+
+void channel_kick(struct channel *ch)
+{
+	static const uint64_t one = 1;
+
+	if (canal_take(&ch->region->host_asleep))
+		(void)sys_call4(SYS_write, ch->kick_fd, &one, sizeof(one), 0);
+}
+
+/* A free slot of the ring; waits while it is full. NULL: the channel is dead. */
+static struct canal_inr *channel_claim(struct channel *ch, uint64_t *ret_pos)
+{
+	for (unsigned int tries = 0; !channel_gone(ch); tries++) {
+		struct canal_inr *slot = canal_ring_claim(ch->inr, ch->inr_count,
+							  &ch->region->inr_tail, ch->client,
+							  ret_pos);
+
+		if (likely(slot))
+			return slot;
+		canal_full_fence(); /* S1: the full ring before host_asleep */
+		channel_kick(ch);
+		if (tries < RING_FULL_YIELDS)
+			sys_yield();
+		else
+			(void)wait_nap(RING_FULL_NAP_NS);
+	}
+	return NULL;
+}
+
+int channel_post(struct channel *ch, const struct canal_inr *inr)
+{
+	struct canal_inr *slot;
+	uint64_t pos;
+	int err;
+
+	if (unlikely(!canal_load_acquire(&ch->client))) {
+		err = channel_get(&ch);
+		if (err)
+			return err;
+	}
+	slot = channel_claim(ch, &pos);
+	if (!slot)
+		return -EPIPE;
+	/* All but the state, which is the ring's. */
+	memcpy((uint8_t *)slot + sizeof(slot->state), (const uint8_t *)inr + sizeof(inr->state),
+	       sizeof(*inr) - sizeof(inr->state));
+	canal_write_once(&slot->client, (canal_u16)ch->client);
+	/* Q1 release inside */
+	canal_ring_publish(slot, pos, ch->client);
+	channel_kick(ch);
+	return 0;
+}
+
+/* --- calls ------------------------------------------------------------- */
+
+static bool call_done(void *arg)
+{
+	struct canal_call *call = arg;
+
+	/* C1 acquire: COMPLETED before the result; pairs with the host */
+	return canal_load_acquire(&call->state) == CANAL_INR_COMPLETED;
+}
+
+static void call_fill(struct canal_call *call, const struct call_args *args)
+{
+	call->result = 0;
+	call->level = args->level;
+	call->name = args->name;
+	call->len = args->in_len;
+	call->out_max = args->out_len ? *args->out_len : 0;
+	if (args->in_len)
+		memcpy(call->data, args->in, args->in_len);
+	/* Published by Q1 of the INR; nobody looks at it before. */
+	canal_write_once(&call->state, CANAL_INR_REQUESTED);
+}
+
+static int call_take(struct canal_call *call, const struct call_args *args)
+{
+	uint32_t len = call->len;
+
+	if (args->out && args->out_len) {
+		if (len > CANAL_CALL_DATA)
+			len = CANAL_CALL_DATA;
+		if (len < *args->out_len)
+			*args->out_len = len;
+		memcpy(args->out, call->data, *args->out_len);
+	}
+	canal_write_once(&call->state, CANAL_CALL_IDLE);
+	return call->result;
+}
+
+int channel_call(struct channel *ch, struct canal_inr *inr, struct call_args *args)
+{
+	struct call_args none = { .level = 0 };
+	struct waiter spare, *w;
+	struct canal_call *call;
+	int err;
+
+	if (!args)
+		args = &none;
+	if (args->in_len > CANAL_CALL_DATA)
+		return -EINVAL;
+	err = waiter_borrow(ch, &spare, &w);
+	if (err)
+		return err;
+	call = &ch->call[w->slot];
+	call_fill(call, args);
+	inr->slot = w->slot;
+	err = channel_post(ch, inr);
+	if (!err)
+		err = wait_slot(ch, w, call_done, call);
+	if (!err)
+		err = call_take(call, args);
+	waiter_return(ch, w);
+	return err;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Datagrams: what sendmsg and recvmsg do on a UDP socket.
+ *
+ * Purpose: a FIFO of records, docs/wire.md section 5. One call moves one
+ * record, published or consumed whole.
+ *
+ * Invariants
+ *  1. tail and head lie on record borders, multiples of CANAL_DGRAM_ALIGN.
+ *  2. A record longer than the FIFO's limit is taken by an empty FIFO, so that a
+ *     small SO_SNDBUF delays datagrams but does not forbid them.
+ *
+ * Ownership and threads: as stream.c, with which it shares data.h.
+ *
+ * Failure: -errno as Linux gives it; UDP raises no SIGPIPE. A pending error is
+ * given before anything is moved.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "addr.h"
+#include "data.h"
+
+#define DGRAM_MOST_IPV4 65507
+#define DGRAM_MOST_IPV6 65527
+#define NO_CHUNK_NAP_NS 1000000
+
+/* --- sending ----------------------------------------------------------- */
+
+struct dgram_job {
+	struct canal_sock *s;
+	uint32_t n;
+	int flags;
+	struct canal_dgram head; /* of the record to be sent */
+	uint64_t span;
+	struct cursor at;
+};
+
+/* Room for the record; used is what the FIFO holds. */
+static bool dgram_fits(const struct canal_fifo *f, uint64_t span, uint64_t used)
+{
+	return used + span <= tx_limit(f) || (!used && span <= TX_MOST);
+}
+
+/* Copies @len bytes to position @pos: of the header, or of the buffers. */
+static int put_part(struct dgram_job *job, uint64_t pos, const void *header, uint64_t len)
+{
+	const uint8_t *from = header;
+
+	while (len) {
+		uint32_t offset = canal_fifo_offset(pos);
+		uint64_t part = CANAL_CHUNK - offset < len ? CANAL_CHUNK - offset : len;
+		uint32_t id = tx_chunk(job->s, pos, job->s->tx.head_seen);
+		uint8_t *to;
+
+		if (id == CANAL_NONE)
+			return -ENOBUFS;
+		to = canal_arena_chunk(&the_channel.tx, id) + offset;
+		if (from) {
+			memcpy(to, from, part);
+			from += part;
+		} else {
+			cursor_take(&job->at, to, part);
+		}
+		pos += part;
+		len -= part;
+	}
+	return 0;
+}
+
+/* The usual record: within the chunk in hand. */
+static inline bool put_within(struct dgram_job *job, uint64_t tail)
+{
+	struct canal_fifo *f = &job->s->tx;
+	uint32_t offset = canal_fifo_offset(tail);
+	uint32_t id = f->chunk[canal_fifo_index(tail)];
+	uint8_t *to;
+
+	if (!offset || offset + job->span > CANAL_CHUNK || id >= the_channel.tx.count)
+		return false;
+	to = canal_arena_chunk(&the_channel.tx, id) + offset;
+	memcpy(to, &job->head, sizeof(job->head));
+	cursor_take(&job->at, to + sizeof(job->head), job->head.len);
+	return true;
+}
+
+/* Under tx_lock. 0, -EAGAIN: no room, -ENOBUFS: no chunk. */
+static int put_record(struct dgram_job *job)
+{
+	struct canal_fifo *f = &job->s->tx;
+	struct cursor start = job->at;
+	uint64_t tail = f->tail;
+	int err = 0;
+
+	if (!dgram_fits(f, job->span, tail - f->head_seen)) {
+		/* R2 acquire: the host's reads before our writes to that room */
+		f->head_seen = canal_load_acquire(&f->head);
+		if (!dgram_fits(f, job->span, tail - f->head_seen))
+			return -EAGAIN;
+	}
+	if (!put_within(job, tail)) {
+		f->head_seen = canal_load_acquire(&f->head); /* R2, for the chunks */
+		err = put_part(job, tail, &job->head, sizeof(job->head));
+		if (!err)
+			err = put_part(job, tail + sizeof(job->head), NULL, job->head.len);
+	}
+	if (err)
+		job->at = start;
+	else
+		tx_publish(job->s, job->n, tail + job->span);
+	return err;
+}
+
+static bool dgram_has_room(const struct dgram_job *job)
+{
+	const struct canal_fifo *f = &job->s->tx;
+	/* R2 acquire: the host's reads before our writes to that room */
+	uint64_t head = canal_load_acquire(&f->head);
+
+	return dgram_fits(f, job->span, canal_read_once(&f->tail) - head);
+}
+
+/* Room for this record, or a reason not to wait for it; else arms want_room. */
+static bool dgram_possible(void *arg)
+{
+	struct dgram_job *job = arg;
+	struct canal_sock *s = job->s;
+
+	if (dgram_has_room(job) || canal_read_once(&s->so_error) ||
+	    (canal_read_once(&s->shut) & 2))
+		return true;
+	/* S1: armed (by us or by somebody before) before the last look */
+	if (!canal_load_acquire(&s->tx.want_room))
+		canal_arm(&s->tx.want_room);
+	return dgram_has_room(job);
+}
+
+static int dgram_state(struct canal_sock *s)
+{
+	if (canal_read_once(&s->state) == CANAL_SOCK_CLOSED || channel_gone(&the_channel))
+		return -EPIPE;
+	return canal_read_once(&s->shut) & 2 ? -EPIPE : data_take_error(s);
+}
+
+static int send_record(struct dgram_job *job)
+{
+	struct canal_sock *s = job->s;
+	int64_t deadline = 0;
+	int err;
+
+	for (;;) {
+		err = dgram_state(s);
+		if (err)
+			return err;
+		if (!lock_enter(&s->tx.tx_lock))
+			return -EAGAIN;
+		err = put_record(job);
+		lock_leave(&s->tx.tx_lock);
+		if (!err)
+			return 0;
+		if (err == -EAGAIN && dgram_possible(job))
+			continue;
+		if (data_nonblock(s, job->flags))
+			return -EAGAIN;
+		if (!deadline)
+			deadline = data_deadline(&s->sndtimeo_ns);
+		err = err == -ENOBUFS ? wait_nap(NO_CHUNK_NAP_NS) :
+					wait_socket(&the_channel, s, job->n, WAIT_WRITE,
+						    dgram_possible, job, deadline);
+		if (err)
+			return err;
+	}
+}
+
+/* Where to: the name given, or the peer. */
+static int dgram_target(const struct canal_sock *s, const struct msghdr *m, struct canal_addr *to)
+{
+	int domain = s->domain, family, err;
+
+	family = m->msg_name && m->msg_namelen ? addr_family(m->msg_name, m->msg_namelen) : AF_UNSPEC;
+	if (family < 0)
+		return family;
+	/* Linux: to an AF_INET socket, AF_UNSPEC is AF_INET; to an AF_INET6 socket, no name. */
+	if (m->msg_name && m->msg_namelen && family == AF_UNSPEC && domain == AF_INET)
+		err = addr_from_in(to, m->msg_name, m->msg_namelen, domain);
+	else if (family != AF_UNSPEC)
+		err = addr_from_sockaddr(to, m->msg_name, m->msg_namelen, domain);
+	else
+		return canal_read_once(&s->peer.family) ? 0 : -EDESTADDRREQ;
+	return !err && !to->port ? -EINVAL : err;
+}
+
+ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags)
+{
+	struct dgram_job job = { .s = s, .n = n, .flags = flags, .at = { m->msg_iov, 0 } };
+	ssize_t len = iov_total(m->msg_iov, (int)m->msg_iovlen);
+	int err;
+
+	if (unlikely(!data_settled(s)))
+		data_settle(s);
+	if (unlikely(len < 0))
+		return len;
+	if (unlikely(len > (s->domain == AF_INET6 ? DGRAM_MOST_IPV6 : DGRAM_MOST_IPV4)))
+		return -EMSGSIZE;
+	if (unlikely(flags & (MSG_OOB | MSG_MORE)))
+		return -EOPNOTSUPP;
+	err = dgram_target(s, m, &job.head.addr);
+	if (unlikely(err))
+		return err;
+	job.head.len = (canal_u32)len;
+	job.span = canal_dgram_span(job.head.len);
+	err = send_record(&job);
+	return err ? err : len;
+}
+
+/* --- receiving --------------------------------------------------------- */
+
+/* What one record left behind. */
+struct dgram_got {
+	struct canal_dgram head;
+	size_t copied;
+};
+
+/* The payload at @pos into the program's buffers, as much as they hold. */
+static int get_payload(const struct canal_fifo *f, uint64_t pos, struct cursor *at, uint64_t len)
+{
+	while (len) {
+		struct iovec piece;
+		int n = canal_fifo_pieces(f->chunk, &the_channel.rx, pos, len, &piece, 1);
+
+		if (n < 0)
+			return n;
+		cursor_put(at, piece.iov_base, piece.iov_len);
+		pos += piece.iov_len;
+		len -= piece.iov_len;
+	}
+	return 0;
+}
+
+/* Under rx_lock. 1: got one, 0: none, or -errno. */
+static int get_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
+		      int flags, struct dgram_got *got)
+{
+	struct canal_fifo *f = &s->rx;
+	struct cursor at = { m->msg_iov, 0 };
+	uint64_t head = f->head;
+	/* R1 acquire: tail before the records below it */
+	uint64_t tail = canal_load_acquire(&f->tail), span;
+	int err;
+
+	if (head == tail)
+		return 0;
+	err = canal_fifo_peek(f->chunk, &the_channel.rx, head, &got->head, sizeof(got->head));
+	span = canal_dgram_span(got->head.len);
+	if (err || span > tail - head)
+		return -EIO;
+	got->copied = got->head.len < room ? got->head.len : room;
+	err = get_payload(f, head + sizeof(got->head), &at, got->copied);
+	if (err)
+		return -EIO;
+	if (!(flags & MSG_PEEK))
+		rx_consumed(s, n, head + span, tail);
+	return 1;
+}
+
+static bool dgram_arrived(void *arg)
+{
+	struct canal_sock *s = arg;
+
+	/* R1 acquire: tail before the records below it */
+	return canal_load_acquire(&s->rx.tail) != canal_read_once(&s->rx.head) ||
+	       canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & 1) ||
+	       canal_read_once(&s->state) == CANAL_SOCK_CLOSED;
+}
+
+/* 1: got one, 0: shut down and empty, or -errno. */
+static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
+		       int flags, struct dgram_got *got)
+{
+	int64_t deadline = 0;
+	int r;
+
+	for (;;) {
+		r = data_take_error(s);
+		if (r)
+			return r;
+		if (!lock_enter(&s->rx.rx_lock))
+			return -EAGAIN;
+		r = get_record(s, n, m, room, flags, got);
+		lock_leave(&s->rx.rx_lock);
+		if (r)
+			return r;
+		if (channel_gone(&the_channel))
+			return -ECONNRESET;
+		if (data_nonblock(s, flags))
+			return -EAGAIN;
+		if ((canal_read_once(&s->shut) & 1) ||
+		    canal_read_once(&s->state) == CANAL_SOCK_CLOSED)
+			return 0;
+		if (!deadline)
+			deadline = data_deadline(&s->rcvtimeo_ns);
+		r = wait_socket(&the_channel, s, n, WAIT_READ, dgram_arrived, s, deadline);
+		if (r)
+			return r == -EPIPE ? -ECONNRESET : r;
+	}
+}
+
+ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags)
+{
+	ssize_t room = iov_total(m->msg_iov, (int)m->msg_iovlen);
+	struct dgram_got got;
+	int r;
+
+	if (unlikely(!data_settled(s)))
+		data_settle(s);
+	if (unlikely(room < 0))
+		return room;
+	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)))
+		return flags & MSG_OOB ? -EOPNOTSUPP : -EAGAIN;
+	r = recv_record(s, n, m, (size_t)room, flags, &got);
+	if (r < 0)
+		return r;
+	m->msg_flags = 0;
+	m->msg_controllen = 0;
+	if (!r) {
+		m->msg_namelen = 0;
+		return 0;
+	}
+	if (m->msg_name)
+		addr_give(&got.head.addr, m->msg_name, &m->msg_namelen);
+	else
+		m->msg_namelen = 0;
+	if (got.copied < got.head.len || (got.head.flags & CANAL_DGRAM_TRUNC))
+		m->msg_flags |= MSG_TRUNC;
+	return (ssize_t)(flags & MSG_TRUNC ? got.head.len : got.copied);
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Members: which sockets are in which sets, as this process knows it.
+ *
+ * Purpose: find the subscription of a socket in a set at once; leave sets
+ * without waiting for the host. Linux keys members by descriptor and open file,
+ * and so does this: by number and socket, chained by socket.
+ *
+ * Invariants
+ *  1. A subscription goes to quarantine with the position of its UNSUBSCRIBE. It
+ *     is used again only when the host has passed that, and no list holds it.
+ *  2. Members are copied by fork, and what they name is not: a member counts
+ *     only if its subscription in the region still says the same. A child takes
+ *     no part in a set of its parent before it uses it (member_adopt()), so that
+ *     a child that only closes, or execs, leaves the parent's set alone.
+ *  3. Quarantine belongs to the process that posted, known by its client number.
+ *  4. SUBSCRIBE and UNSUBSCRIBE of one subscription are posted in order: under
+ *     table_lock.
+ *
+ * Ownership and threads: everything here is private to the process, under
+ * table_lock. epoll_wait does not come here.
+ *
+ * Failure: -ENOSPC when the region has no subscription, set or slot left, as
+ * Linux beyond max_user_watches; -ENOMEM.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "epoll_set.h"
+#include "lock.h"
+
+#define SETS_MAX 4096 /* not more than fdtable.c counts */
+#define SLAB_LEN 65536
+/* Quarantine longer than this is looked through in earnest. */
+#define QUARANTINE_LONG 64
+
+static uint32_t table_lock;
+static struct epoll_set sets[SETS_MAX];
+static struct member **by_sock; /* channel.sock_count chains */
+static struct member *free_members;
+static struct member *jail_first, *jail_last; /* quarantine, oldest first */
+static uint32_t jail_count;
+
+void epoll_after_fork(void)
+{
+	canal_write_once(&table_lock, 0u);
+}
+
+static void fork_handler_set(void)
+{
+	(void)pthread_atfork(NULL, NULL, epoll_after_fork);
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+static void *pages(size_t len)
+{
+	int saved_errno = errno;
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	errno = saved_errno;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static struct member *member_new(void)
+{
+	struct member *m = free_members;
+
+	if (!m) {
+		m = pages(SLAB_LEN);
+		for (size_t i = 0; m && i < SLAB_LEN / sizeof(*m) - 1; i++)
+			m[i].next = &m[i + 1];
+	}
+	if (m)
+		free_members = m->next;
+	return m;
+}
+
+static void member_free(struct member *m)
+{
+	m->next = free_members;
+	free_members = m;
+}
+
+static bool table_make(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	if (by_sock)
+		return true;
+	(void)pthread_once(&once, fork_handler_set);
+	by_sock = pages(the_channel.sock_count * sizeof(*by_sock));
+	return by_sock;
+}
+
+struct epoll_set *member_set_take(uint32_t *ret_number)
+{
+	for (uint32_t i = 0; i < SETS_MAX; i++) {
+		struct epoll_set *es = &sets[i];
+
+		if (canal_read_once(&es->used) || !canal_cas(&es->used, 0u, 1u))
+			continue;
+		*es = (struct epoll_set){
+			.number = CANAL_NONE, .used = 1, .pipe_fd = -1, .nudge_fd = -1,
+		};
+		*ret_number = i;
+		return es;
+	}
+	return NULL;
+}
+
+/* Its number stays: a thread may still sleep in an epoll_wait on it. */
+void member_set_give(struct epoll_set *es)
+{
+	canal_store_release(&es->used, 0u);
+}
+
+/* --- the table ------------------------------------------------------------ */
+
+static bool member_holds(const struct member *m)
+{
+	const struct canal_sub *sub = &the_channel.sub[m->sub];
+
+	return sub->set == m->es->number && sub->sock == m->sock && sub->fd == m->fd &&
+	       !(canal_read_once(&sub->flags) & SUB_DEAD);
+}
+
+static void member_insert(struct member *m)
+{
+	m->next = by_sock[m->sock];
+	by_sock[m->sock] = m;
+	m->es_prev = NULL;
+	m->es_next = m->es->members;
+	if (m->es_next)
+		m->es_next->es_prev = m;
+	m->es->members = m;
+}
+
+static void member_extract(struct member *m)
+{
+	struct member **at = &by_sock[m->sock];
+
+	while (*at != m)
+		at = &(*at)->next;
+	*at = m->next;
+	if (m->es_next)
+		m->es_next->es_prev = m->es_prev;
+	if (m->es_prev)
+		m->es_prev->es_next = m->es_next;
+	else
+		m->es->members = m->es_next;
+}
+
+static struct member *member_find(const struct epoll_set *es, uint32_t sock, int fd)
+{
+	struct member *m = by_sock ? by_sock[sock] : NULL;
+
+	while (m && (m->es != es || m->fd != fd))
+		m = m->next;
+	if (!m || member_holds(m))
+		return m;
+	/* Another process has removed it. */
+	member_extract(m);
+	member_free(m);
+	return NULL;
+}
+
+/* --- quarantine ----------------------------------------------------------- */
+
+/* @m holds a subscription, or with sub = CANAL_NONE the set itself. */
+static void jail(struct member *m, uint64_t pos)
+{
+	m->set = m->es->number;
+	m->client = the_channel.client;
+	m->pos = pos;
+	m->next = NULL;
+	if (jail_first)
+		jail_last->next = m;
+	else
+		jail_first = m;
+	jail_last = m;
+	jail_count++;
+}
+
+static bool jail_served(const struct member *m)
+{
+	if (!channel_passed(&the_channel, m->pos))
+		return false;
+	if (m->sub == CANAL_NONE || set_sub_settled(m->set, m->sub))
+		return true;
+	if (jail_count > QUARANTINE_LONG)
+		set_sweep(m->set);
+	return set_sub_settled(m->set, m->sub);
+}
+
+/* The oldest one's subscription, if it may be used again. */
+static uint32_t jail_release(void)
+{
+	while (jail_first) {
+		struct member *m = jail_first;
+		bool inherited = m->client != the_channel.client;
+		uint32_t sub = m->sub, set = m->set;
+
+		if (!inherited && !jail_served(m))
+			return CANAL_NONE;
+		jail_first = m->next;
+		jail_count--;
+		member_free(m);
+		if (inherited)
+			continue;
+		if (sub != CANAL_NONE)
+			return sub;
+		set_free(set);
+	}
+	return CANAL_NONE;
+}
+
+static uint32_t sub_take(void)
+{
+	uint32_t n = jail_release();
+	uint32_t spare = jail_count > QUARANTINE_LONG ? jail_release() : CANAL_NONE;
+
+	if (spare != CANAL_NONE) {
+		canal_write_once(&the_channel.sub[spare].set, CANAL_NONE);
+		canal_pool_give(&the_channel.sub_pool, spare);
+	}
+	return n != CANAL_NONE ? n : canal_pool_take(&the_channel.sub_pool);
+}
+
+static uint64_t unsubscribe(uint32_t sub, uint32_t sock)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_UNSUBSCRIBE,
+		.sock = sock,
+		.slot = CANAL_NONE,
+		.u.arg = { sub },
+	};
+	uint64_t pos;
+
+	/* With canald gone it stays in quarantine for ever. */
+	return channel_post_pos(&the_channel, &inr, &pos) < 0 ? UINT64_MAX / 2 : pos;
+}
+
+static void leave_set(struct member *m)
+{
+	set_unlink(m->es, m->sub);
+	jail(m, unsubscribe(m->sub, m->sock));
+}
+
+/* --- adding and removing -------------------------------------------------- */
+
+/* Subscribes @m, which is complete but for the subscription. */
+static int enter_set(struct member *m, int epfd)
+{
+	struct channel *ch = &the_channel;
+	uint32_t n = sub_take();
+	struct canal_inr inr = {
+		.op = CANAL_INR_SUBSCRIBE,
+		.sock = m->sock,
+		.slot = CANAL_NONE,
+		/* All events: a change later needs no INR. */
+		.u.arg = { n, m->es->number,
+			   EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET | (m->events & EPOLLEXCLUSIVE) },
+	};
+	struct canal_sub *sub;
+	bool nudge;
+
+	if (n == CANAL_NONE)
+		return -ENOSPC;
+	m->sub = n;
+	sub = &ch->sub[n];
+	sub->sock = m->sock;
+	sub->fd = m->fd;
+	sub->events = m->events;
+	sub->data = m->data;
+	sub->generation = canal_read_once(&channel_sock(ch, m->sock)->generation);
+	member_insert(m);
+	nudge = set_link(m->es, n);
+	(void)channel_post(ch, &inr); /* canald gone: the set tells */
+	if (nudge)
+		set_nudge(m->es, epfd);
+	return 0;
+}
+
+static int add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev)
+{
+	uint32_t sock = fd_table[fd].number;
+	struct member *m;
+	int error;
+
+	if (!table_make())
+		return -ENOMEM;
+	if (member_find(es, sock, fd))
+		return -EEXIST;
+	error = es->number == CANAL_NONE ? set_make(es, epfd) : 0;
+	if (error < 0)
+		return error;
+	m = member_new();
+	if (!m)
+		return -ENOMEM;
+	m->sock = sock;
+	m->fd = fd;
+	m->es = es;
+	m->events = ev->events | EPOLLERR | EPOLLHUP;
+	m->data = ev->data.u64;
+	error = enter_set(m, epfd);
+	if (error < 0)
+		member_free(m);
+	return error;
+}
+
+int member_add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev)
+{
+	int error;
+
+	lock_take(&table_lock);
+	error = add(es, epfd, fd, ev);
+	lock_drop(&table_lock);
+	return error;
+}
+
+int member_change(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev)
+{
+	struct member *m;
+	bool nudge = false;
+	int error = -ENOENT;
+
+	lock_take(&table_lock);
+	m = member_find(es, fd_table[fd].number, fd);
+	if (m && ((m->events | ev->events) & EPOLLEXCLUSIVE)) {
+		error = -EINVAL;
+	} else if (m) {
+		m->events = ev->events | EPOLLERR | EPOLLHUP;
+		m->data = ev->data.u64;
+		nudge = set_change(es, m->sub, m->events, m->data);
+		error = 0;
+	}
+	lock_drop(&table_lock);
+	if (nudge)
+		set_nudge(es, epfd);
+	return error;
+}
+
+int member_remove(struct epoll_set *es, int epfd, int fd)
+{
+	struct member *m;
+
+	(void)epfd;
+	lock_take(&table_lock);
+	m = member_find(es, fd_table[fd].number, fd);
+	if (m) {
+		member_extract(m);
+		leave_set(m);
+	}
+	lock_drop(&table_lock);
+	return m ? 0 : -ENOENT;
+}
+
+/* Out of one set, because the socket is closed or the set is dropped. */
+static void forget(struct member *m)
+{
+	const struct epoll_set *es = m->es;
+
+	member_extract(m);
+	if (set_is_foreign(es) || canal_read_once(&set_shared(es)->refs) != 1 || !member_holds(m))
+		member_free(m);
+	else
+		leave_set(m);
+}
+
+void member_forget(uint32_t sock)
+{
+	struct member *m, *next;
+
+	if (!by_sock || sock >= the_channel.sock_count || !by_sock[sock])
+		return;
+	/* In a handler on top of a change: the host will drop it, we forget later. */
+	if (!lock_enter(&table_lock))
+		return;
+	for (m = by_sock[sock]; m; m = next) {
+		next = m->next;
+		forget(m);
+	}
+	lock_leave(&table_lock);
+}
+
+/* --- fork and the end ----------------------------------------------------- */
+
+/* The parent has dropped the set in the region: the child makes its own. */
+static int set_rebuild(struct epoll_set *es, int epfd)
+{
+	struct member *list = es->members, *m;
+	int saved_errno = errno, error;
+
+	(void)real(epoll_ctl)(epfd, EPOLL_CTL_DEL, es->pipe_fd, NULL);
+	errno = saved_errno;
+	fd_close_own(es->pipe_fd);
+	for (m = list; m; m = m->es_next)
+		member_extract(m);
+	es->number = CANAL_NONE;
+	error = set_make(es, epfd);
+	while (list) {
+		m = list;
+		list = m->es_next;
+		error = error ? error : enter_set(m, epfd);
+		if (error)
+			member_free(m);
+	}
+	return error;
+}
+
+int member_adopt(struct epoll_set *es, int epfd)
+{
+	struct channel *ch;
+	int error = channel_get(&ch);
+
+	if (error == -EPIPE) /* canald is gone: its sockets tell */
+		error = 0;
+	if (error < 0)
+		return error;
+	lock_take(&table_lock);
+	if (set_is_foreign(es)) {
+		if (set_share(es))
+			es->client = the_channel.client;
+		else
+			error = set_rebuild(es, epfd);
+	}
+	lock_drop(&table_lock);
+	return error;
+}
+
+/* Under the table's lock, when no process uses the set any more. */
+static void set_end(struct epoll_set *es)
+{
+	struct canal_set *set = set_shared(es);
+	struct member *m = member_new();
+	uint64_t pos = 0;
+
+	/* Without memory the region loses the rest until the channel ends. */
+	for (; m && set->all != CANAL_NONE; m = member_new()) {
+		m->es = es;
+		m->sub = set->all;
+		m->sock = the_channel.sub[m->sub].sock;
+		leave_set(m);
+		pos = m->pos;
+	}
+	if (!m)
+		return;
+	set_sweep(es->number);
+	m->es = es;
+	m->sub = CANAL_NONE;
+	jail(m, pos);
+}
+
+/* The last descriptor of an epoll instance is closed in this process. */
+void member_drop_all(struct epoll_set *es)
+{
+	if (!lock_enter(&table_lock))
+		return;
+	while (es->members) {
+		struct member *m = es->members;
+
+		member_extract(m);
+		member_free(m);
+	}
+	if (es->number != CANAL_NONE && !set_is_foreign(es) && set_leave(es))
+		set_end(es);
+	lock_leave(&table_lock);
+	if (es->pipe_fd >= 0)
+		fd_close_own(es->pipe_fd);
+	if (es->nudge_fd >= 0)
+		fd_close_own(es->nudge_fd);
+	member_set_give(es);
+}

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sets: the part of an epoll instance that lies in the region.
+ *
+ * Purpose: who is ready, in which order, and who must be woken for it. The host
+ * pushes subscriptions (docs/wire.md, section 7); here they are taken, looked at
+ * and listed. A fork shares all of it.
+ *
+ * Invariants
+ *  1. A subscription that is not in the ready list and not in set.ready has
+ *     pending 0, or it is muted and nobody wants to hear of it. So the next push
+ *     tells of it: to leave the ready list is to clear pending first, and to look
+ *     at the socket afterwards (P1).
+ *  2. Only the owner of pending == 1 may clear it: the host's push passes it to
+ *     whoever takes it from set.ready, SUB_MUTED says that the guest has it.
+ *  3. When a thread sleeps in the set, either armed is up, or a wake-up (a byte
+ *     in the pipe, a count in the eventfd) is on its way that nobody has seen
+ *     yet, or the thread that saw it has not left set_collect() yet.
+ *  4. Both descriptors are edge-triggered members of the kernel's instance: a
+ *     wake-up is used up by being reported, not by being read.
+ *
+ * Ownership and threads: all lists, flags and `sleepers` under set.lock, by any
+ * thread of any process that has the set. Only one set is ever locked.
+ *
+ * Failure: an eventfd that cannot be made costs other threads of the same set a
+ * late wake-up, and is logged.
+ */
+#include <errno.h>
+#include <sys/eventfd.h>
+
+#include "epoll_set.h"
+
+/* canal_wait.sock of a set's slot: no socket, and not "any". */
+#define SLOT_OF_SET 0xfffffffeu
+#define DRAIN_EVERY 1024
+
+/* Their addresses are the kernel's tags for what is ours in its instance. */
+static char tag_pipe, tag_nudge;
+
+static uint64_t tag_of(const char *tag)
+{
+	return (uint64_t)(uintptr_t)tag;
+}
+
+static struct canal_sub *sub_at(uint32_t n)
+{
+	return &the_channel.sub[n];
+}
+
+static uint32_t number_of(const struct canal_set *set)
+{
+	return (uint32_t)(set - the_channel.set);
+}
+
+static uint32_t *armed_of(const struct canal_set *set)
+{
+	return &the_channel.wait[set->slot].armed;
+}
+
+/* --- lists, under the set's lock ------------------------------------------ */
+
+static void ready_append(struct canal_set *set, uint32_t n)
+{
+	sub_at(n)->ready_next = CANAL_NONE;
+	sub_at(n)->flags |= SUB_LISTED;
+	if (set->first == CANAL_NONE)
+		set->first = n;
+	else
+		sub_at(set->last)->ready_next = n;
+	set->last = n;
+}
+
+static uint32_t ready_pop(struct canal_set *set)
+{
+	uint32_t n = set->first;
+
+	set->first = sub_at(n)->ready_next;
+	sub_at(n)->flags &= ~SUB_LISTED;
+	return n;
+}
+
+static void all_insert(struct canal_set *set, uint32_t n)
+{
+	struct canal_sub *sub = sub_at(n);
+
+	sub->all_prev = CANAL_NONE;
+	sub->all_next = set->all;
+	if (set->all != CANAL_NONE)
+		sub_at(set->all)->all_prev = n;
+	set->all = n;
+	set->members++;
+}
+
+static void all_remove(struct canal_set *set, uint32_t n)
+{
+	struct canal_sub *sub = sub_at(n);
+
+	if (sub->all_prev == CANAL_NONE)
+		set->all = sub->all_next;
+	else
+		sub_at(sub->all_prev)->all_next = sub->all_next;
+	if (sub->all_next != CANAL_NONE)
+		sub_at(sub->all_next)->all_prev = sub->all_prev;
+	set->members--;
+}
+
+/* --- pushes --------------------------------------------------------------- */
+
+static bool is_disabled(const struct canal_sub *sub)
+{
+	return !(sub->events & EVENT_BITS);
+}
+
+/* From here on the host may push it again. */
+static void unmute(struct canal_sub *sub)
+{
+	if (!(sub->flags & SUB_MUTED))
+		return;
+	sub->flags &= ~SUB_MUTED;
+	/* P1 full fence: pending before the look at the socket that follows */
+	(void)canal_xchg(&sub->pending, 0u);
+}
+
+/* Nobody wants to hear of it. If the host was faster, its push will be muted. */
+static void mute(struct canal_sub *sub)
+{
+	if (!(sub->flags & SUB_MUTED) && !canal_xchg(&sub->pending, 1u))
+		sub->flags |= SUB_MUTED;
+}
+
+/* Takes over the pending of a push; true if it is to be listed. */
+static bool push_accept(struct canal_set *set, struct canal_sub *sub)
+{
+	bool list;
+
+	if (sub->set != number_of(set)) {
+		(void)canal_xchg(&sub->pending, 0u);
+		return false;
+	}
+	list = !(sub->flags & (SUB_DEAD | SUB_LISTED)) && !is_disabled(sub);
+	/* E1 release: we are done with it; pairs with set_sub_settled() */
+	canal_store_release(&sub->flags, sub->flags | SUB_MUTED);
+	return list;
+}
+
+/* Moves what the host pushed, oldest first, to the end of the ready list. */
+static void pushes_take(struct canal_set *set)
+{
+	uint32_t chain = CANAL_NONE, next, n;
+
+	if (!canal_read_once(&set->ready))
+		return;
+	/* L1 acquire: the links before the head; pairs with the host's push */
+	n = canal_xchg(&set->ready, 0u);
+	for (; n && n <= the_channel.sub_pool.count; n = next) {
+		next = canal_read_once(&sub_at(n - 1)->next);
+		if (!push_accept(set, sub_at(n - 1)))
+			continue;
+		sub_at(n - 1)->ready_next = chain;
+		chain = n - 1;
+	}
+	for (; chain != CANAL_NONE; chain = next) {
+		next = sub_at(chain)->ready_next;
+		ready_append(set, chain);
+	}
+}
+
+/* --- looking -------------------------------------------------------------- */
+
+/* What else makes an edge: ends, connects, and the events that were seen. */
+static uint32_t seen_state(const struct canal_sock *s, uint32_t got)
+{
+	return (canal_read_once(&s->rx.closed) & 3) | (canal_read_once(&s->shut) & 3) << 2 |
+	       (canal_read_once(&s->connects) & 0xff) << 4 | (got & 0xffff) << 12;
+}
+
+/**
+ * look_edge() - EPOLLET: what to report, 0 if nothing happened since the last look
+ *
+ * A push alone is no edge: the host pushes a new subscription once in any case,
+ * and one push may be left over from what an earlier look has seen already.
+ */
+static uint32_t look_edge(struct canal_sub *sub, struct canal_sock *s)
+{
+	uint32_t in, out, state, got;
+	bool edge;
+
+	unmute(sub);
+	in = (uint32_t)canal_load_acquire(&s->rx.tail);
+	out = (uint32_t)canal_load_acquire(&s->tx.head);
+	got = ready_events(s, sub->events);
+	state = seen_state(s, got) << SUB_SEEN_SHIFT;
+	edge = (sub->flags & SUB_FORCED) || (got & (EPOLLERR | EPOLLHUP)) || in != sub->seen_in ||
+	       out != sub->seen_out || state != (sub->flags & ~15u);
+	sub->seen_in = in;
+	sub->seen_out = out;
+	sub->flags = (sub->flags & 15u) | state;
+	return edge ? got : 0;
+}
+
+static uint32_t look_level(struct canal_sub *sub, struct canal_sock *s)
+{
+	uint32_t got = ready_events(s, sub->events);
+
+	if (got || !(sub->flags & SUB_MUTED))
+		return got;
+	unmute(sub);
+	return ready_events(s, sub->events);
+}
+
+static uint32_t look(struct canal_sub *sub)
+{
+	struct canal_sock *s = channel_sock(&the_channel, sub->sock);
+
+	if ((sub->flags & SUB_DEAD) || is_disabled(sub) ||
+	    canal_read_once(&s->generation) != sub->generation)
+		return 0;
+	return sub->events & EPOLLET ? look_edge(sub, s) : look_level(sub, s);
+}
+
+/* After its event was stored: where the subscription goes. */
+static void reported(struct canal_set *set, uint32_t n)
+{
+	struct canal_sub *sub = sub_at(n);
+
+	sub->flags &= ~SUB_FORCED;
+	if (sub->events & EPOLLONESHOT) {
+		sub->events &= ~EVENT_BITS;
+		mute(sub);
+	} else if (!(sub->events & EPOLLET)) {
+		ready_append(set, n);
+		/* Sleepers must hear of what comes while we are busy with this. */
+		if (set->sleepers)
+			unmute(sub);
+	}
+}
+
+/* Goes once over the ready list. *ret_more: there was no room for all. */
+static int ready_walk(struct canal_set *set, struct epoll_event *ev, int max, bool *ret_more)
+{
+	uint32_t stop = set->last, n = CANAL_NONE;
+	int count = 0;
+
+	while (set->first != CANAL_NONE && n != stop && count < max) {
+		uint32_t got;
+
+		n = ready_pop(set);
+		got = look(sub_at(n));
+		if (!got)
+			continue;
+		ev[count].events = got;
+		ev[count++].data.u64 = sub_at(n)->data;
+		reported(set, n);
+	}
+	*ret_more = set->first != CANAL_NONE && n != stop;
+	return count;
+}
+
+/* True if the first of the list is ready; removes those before it that are not. */
+static bool ready_first(struct canal_set *set)
+{
+	while (set->first != CANAL_NONE) {
+		struct canal_sub *sub = sub_at(set->first);
+
+		if (look(sub)) {
+			if (sub->events & EPOLLET)
+				sub->flags |= SUB_FORCED;
+			return true;
+		}
+		(void)ready_pop(set);
+	}
+	return false;
+}
+
+/* --- waking --------------------------------------------------------------- */
+
+/**
+ * pass_on() - before the lock is dropped: what others need who wait here
+ * @more: something is ready that the caller does not take
+ *
+ * Whoever was woken had taken the one armed flag of all sleepers: it is raised
+ * again for those that sleep on.
+ *
+ * Return: true if the caller must nudge.
+ */
+static bool pass_on(struct canal_set *set, bool more)
+{
+	uint32_t *armed = armed_of(set);
+
+	if (!set->sleepers && !(set->flags & SET_NESTED)) {
+		if (canal_read_once(armed))
+			canal_disarm(armed);
+		return false;
+	}
+	if (!canal_read_once(armed))
+		canal_arm(armed); /* S1: before the look at set->ready */
+	return more || canal_read_once(&set->ready) ||
+	       ((set->flags & SET_NESTED) && set->first != CANAL_NONE);
+}
+
+static int nudge_make(struct epoll_set *es, int epfd)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = tag_of(&tag_nudge) };
+	int fd = fd_move_high(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	int none = -1;
+
+	if (fd < 0)
+		return -1;
+	if (!__atomic_compare_exchange_n(&es->nudge_fd, &none, fd, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST)) {
+		fd_close_own(fd);
+		return none;
+	}
+	if (real(epoll_ctl)(epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
+		guest_log("epoll: a wake-up could not be set up: error %d", errno);
+	return fd;
+}
+
+void set_nudge(struct epoll_set *es, int epfd)
+{
+	static const uint64_t one = 1;
+	int saved_errno = errno;
+	int fd = canal_read_once(&es->nudge_fd);
+
+	if (fd < 0)
+		fd = nudge_make(es, epfd);
+	if (fd < 0 || real(write)(fd, &one, sizeof(one)) < 0)
+		guest_log("epoll: a wake-up failed: error %d", errno);
+	errno = saved_errno;
+}
+
+void set_settle(struct epoll_set *es)
+{
+	int saved_errno = errno;
+	char bytes[256];
+
+	while (real(read)(es->pipe_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
+		;
+	if (es->nudge_fd >= 0)
+		(void)!real(read)(es->nudge_fd, bytes, 8);
+	errno = saved_errno;
+}
+
+int set_strip(struct epoll_set *es, struct epoll_event *ev, int count)
+{
+	int kept = 0;
+
+	for (int i = 0; i < count; i++) {
+		uint64_t tag = ev[i].data.u64;
+
+		if (tag == tag_of(&tag_pipe)) {
+			if (ev[i].events & (EPOLLHUP | EPOLLERR))
+				the_channel.dead = true;
+			if (++es->wakes % DRAIN_EVERY == 0)
+				set_settle(es);
+		} else if (tag != tag_of(&tag_nudge)) {
+			ev[kept++] = ev[i];
+		}
+	}
+	return kept;
+}
+
+/* --- collecting ----------------------------------------------------------- */
+
+static void sleep_count(struct canal_set *set, enum set_when when)
+{
+	if (when == SET_AFTER_SLEEP && set->sleepers)
+		set->sleepers--;
+	if (when != SET_BEFORE_SLEEP)
+		return;
+	set->sleepers++;
+	canal_arm(armed_of(set)); /* S1: before the look at set->ready */
+}
+
+int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+		enum set_when when)
+{
+	struct canal_set *set = set_shared(es);
+	bool more, nudge = false;
+	int count;
+
+	lock_take(&set->lock);
+	sleep_count(set, when);
+	pushes_take(set);
+	count = ready_walk(set, ev, max, &more);
+	if (count && when == SET_BEFORE_SLEEP)
+		set->sleepers--;
+	if (count || when != SET_BEFORE_SLEEP)
+		nudge = pass_on(set, more);
+	lock_drop(&set->lock);
+	if (nudge)
+		set_nudge(es, epfd);
+	return count;
+}
+
+bool set_peek(struct epoll_set *es, int epfd, enum set_when when)
+{
+	struct canal_set *set = set_shared(es);
+	bool ready, nudge = false;
+
+	lock_take(&set->lock);
+	sleep_count(set, when);
+	pushes_take(set);
+	ready = ready_first(set);
+	if (when != SET_BEFORE_SLEEP)
+		nudge = pass_on(set, ready && set->sleepers);
+	lock_drop(&set->lock);
+	if (nudge)
+		set_nudge(es, epfd);
+	return ready;
+}
+
+void set_nest(struct epoll_set *es, int epfd)
+{
+	struct canal_set *set = set_shared(es);
+	bool nudge;
+
+	lock_take(&set->lock);
+	set->flags |= SET_NESTED;
+	nudge = pass_on(set, false);
+	lock_drop(&set->lock);
+	if (nudge)
+		set_nudge(es, epfd);
+}
+
+/* canald is gone: every member says so. */
+void set_enlist_all(struct epoll_set *es)
+{
+	struct canal_set *set = set_shared(es);
+
+	lock_take(&set->lock);
+	pushes_take(set);
+	for (uint32_t n = set->all; n != CANAL_NONE; n = sub_at(n)->all_next) {
+		sub_at(n)->flags |= SUB_FORCED;
+		if (!(sub_at(n)->flags & SUB_LISTED))
+			ready_append(set, n);
+	}
+	lock_drop(&set->lock);
+}
+
+/* --- membership ----------------------------------------------------------- */
+
+/*
+ * Puts a new or changed subscription where it belongs. While nobody sleeps the next
+ * collect looks at it. A sleeper does not: then the look is made here.
+ */
+static bool enlist(struct canal_set *set, uint32_t n)
+{
+	struct canal_sub *sub = sub_at(n);
+
+	sub->flags |= SUB_FORCED;
+	if (set->sleepers || (set->flags & SET_NESTED)) {
+		if (!look(sub)) {
+			unmute(sub);
+			return false;
+		}
+		sub->flags |= SUB_FORCED;
+	}
+	if (!(sub->flags & SUB_LISTED))
+		ready_append(set, n);
+	return pass_on(set, set->sleepers);
+}
+
+bool set_link(struct epoll_set *es, uint32_t n)
+{
+	struct canal_set *set = set_shared(es);
+	bool nudge;
+
+	sub_at(n)->set = es->number;
+	sub_at(n)->flags = SUB_MUTED;
+	canal_write_once(&sub_at(n)->pending, 1u);
+	lock_take(&set->lock);
+	all_insert(set, n);
+	nudge = enlist(set, n);
+	lock_drop(&set->lock);
+	return nudge;
+}
+
+bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data)
+{
+	struct canal_set *set = set_shared(es);
+	bool nudge;
+
+	lock_take(&set->lock);
+	sub_at(n)->events = events;
+	sub_at(n)->data = data;
+	nudge = enlist(set, n);
+	lock_drop(&set->lock);
+	return nudge;
+}
+
+void set_unlink(struct epoll_set *es, uint32_t n)
+{
+	struct canal_set *set = set_shared(es);
+
+	lock_take(&set->lock);
+	all_remove(set, n);
+	sub_at(n)->events = 0;
+	sub_at(n)->flags |= SUB_DEAD;
+	lock_drop(&set->lock);
+}
+
+bool set_sub_settled(uint32_t number, uint32_t n)
+{
+	struct canal_sub *sub = sub_at(n);
+	uint32_t pending = canal_read_once(&sub->pending);
+	/* E1 acquire: the collector is done with it; pairs with push_accept() */
+	uint32_t flags = canal_load_acquire(&sub->flags);
+
+	return sub->set != number ||
+	       (!(flags & SUB_LISTED) && (!pending || (flags & SUB_MUTED)));
+}
+
+/* Gets dead subscriptions out of the lists of a set that nobody collects from. */
+void set_sweep(uint32_t number)
+{
+	struct canal_set *set = &the_channel.set[number];
+	uint32_t left = CANAL_NONE;
+
+	if (!lock_try(&set->lock))
+		return;
+	pushes_take(set);
+	for (uint32_t n = set->last; set->first != CANAL_NONE && left != n;) {
+		left = ready_pop(set);
+		if (!(sub_at(left)->flags & SUB_DEAD))
+			ready_append(set, left);
+	}
+	lock_drop(&set->lock);
+}
+
+/* --- life ----------------------------------------------------------------- */
+
+static void slot_free(const struct channel *ch, uint32_t n)
+{
+	canal_write_once(&ch->wait[n].armed, 0u);
+	canal_store_release(&ch->wait[n].owner, 0u); /* E2 release: all of it is free */
+}
+
+static uint32_t set_claim(const struct channel *ch)
+{
+	for (uint32_t n = 0; n < ch->set_count; n++)
+		if (!canal_read_once(&ch->set[n].owner) &&
+		    canal_cas(&ch->set[n].owner, 0u, ch->client))
+			return n;
+	return CANAL_NONE;
+}
+
+static void set_init(struct canal_set *set, uint32_t slot)
+{
+	canal_write_once(&set->ready, 0u);
+	set->slot = slot;
+	set->lock = 0;
+	set->sleepers = 0;
+	set->members = 0;
+	set->first = CANAL_NONE;
+	set->last = CANAL_NONE;
+	set->all = CANAL_NONE;
+	set->flags = 0;
+	set->serial++;
+	canal_store_release(&set->refs, 1u); /* E2 release: the set before its use */
+}
+
+/* A wait slot, its pipe an edge-triggered member of the kernel's instance. */
+static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = tag_of(&tag_pipe) };
+	int saved_errno = errno;
+	struct waiter w;
+	int error = waiter_claim(&the_channel, true, &w);
+
+	if (error < 0)
+		return error;
+	canal_write_once(&the_channel.wait[w.slot].sock, SLOT_OF_SET);
+	if (real(epoll_ctl)(epfd, EPOLL_CTL_ADD, w.fd, &ev) < 0) {
+		error = -errno;
+		waiter_release(&the_channel, &w);
+		errno = saved_errno;
+		return error;
+	}
+	es->pipe_fd = w.fd;
+	*ret_slot = w.slot;
+	return 0;
+}
+
+/**
+ * set_make() - give an epoll instance its part in the region
+ *
+ * Context: under the table's lock. Return: 0, -ENOSPC when the region has no set
+ * or wait slot left, or what the making of the pipe gave.
+ */
+int set_make(struct epoll_set *es, int epfd)
+{
+	struct channel *ch = &the_channel;
+	uint32_t number = set_claim(ch), slot = 0;
+	int error;
+
+	if (number == CANAL_NONE)
+		return -ENOSPC;
+	error = doorbell_make(es, epfd, &slot);
+	if (error < 0) {
+		canal_store_release(&ch->set[number].owner, 0u);
+		return error;
+	}
+	set_init(&ch->set[number], slot);
+	es->serial = ch->set[number].serial;
+	es->client = ch->client;
+	es->dead = false;
+	/* E2 release: the set before its number; pairs with es_of() in epoll.c */
+	canal_store_release(&es->number, number);
+	if (es->nested)
+		set_nest(es, epfd);
+	return 0;
+}
+
+bool set_share(struct epoll_set *es)
+{
+	struct canal_set *set = set_shared(es);
+	uint32_t refs = canal_load_acquire(&set->refs);
+
+	while (refs && canal_read_once(&set->serial) == es->serial) {
+		if (canal_cas(&set->refs, refs, refs + 1)) {
+			if (canal_read_once(&set->serial) == es->serial)
+				return true;
+			(void)canal_fetch_add(&set->refs, -1u);
+			return false;
+		}
+		refs = canal_load_acquire(&set->refs);
+	}
+	return false;
+}
+
+bool set_leave(struct epoll_set *es)
+{
+	return canal_fetch_add(&set_shared(es)->refs, -1u) == 1;
+}
+
+void set_free(uint32_t number)
+{
+	struct canal_set *set = &the_channel.set[number];
+
+	slot_free(&the_channel, set->slot);
+	canal_store_release(&set->owner, 0u); /* E2 release: all of it is free */
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What epoll.c, epoll_set.c, epoll_member.c and ready.c share.
+ *
+ * Three layers: epoll.c is the program's calls, epoll_member.c what this process
+ * knows of its members, epoll_set.c what all processes share in the region.
+ * Locks are taken in that order: the table's (epoll_member.c), then a set's.
+ */
+#ifndef CANAL_EPOLL_SET_H
+#define CANAL_EPOLL_SET_H
+
+#include "guest.h"
+
+struct member;
+
+/* An epoll descriptor as this process sees it. */
+struct epoll_set {
+	uint32_t number;  /* in the region; CANAL_NONE: no canal socket yet */
+	uint32_t serial;  /* of the region's set, when it was taken */
+	uint32_t client;  /* as whom it was taken: differs after fork */
+	uint32_t used;
+	int pipe_fd;      /* read end: canald wakes the set */
+	int nudge_fd;     /* eventfd: a thread wakes another; -1: not needed yet */
+	uint32_t kernel;  /* members that the kernel watches, at most */
+	uint32_t calls;
+	uint32_t wakes;
+	bool nested;      /* somebody watches this epoll descriptor */
+	bool dead;        /* canald's end was told to all members */
+	struct member *members;
+};
+
+/* One canal socket in one set, as this process knows it. */
+struct member {
+	uint32_t sub;     /* in the region */
+	uint32_t sock;
+	uint32_t client;
+	uint32_t events;
+	uint64_t data;
+	uint64_t pos;     /* quarantine: INR that ended the subscription */
+	struct epoll_set *es;
+	struct member *next; /* same socket; or quarantine; or free */
+	struct member *es_next, *es_prev;
+	int fd;
+	uint32_t set;     /* quarantine: which set it was in */
+};
+
+/* canal_set.flags */
+#define SET_NESTED 1u /* stays armed, and readable for the kernel while ready */
+
+/* canal_sub.flags, under the set's lock. SEEN: what the last look saw. */
+#define SUB_LISTED 1u /* in the set's ready list */
+#define SUB_MUTED 2u  /* pending is ours: the host does not push */
+#define SUB_FORCED 4u /* report at the next look, edge or not */
+#define SUB_DEAD 8u   /* unsubscribed */
+#define SUB_SEEN_SHIFT 4
+
+#define EVENT_BITS (~(uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP))
+
+static inline struct canal_set *set_shared(const struct epoll_set *es)
+{
+	return &the_channel.set[es->number];
+}
+
+/* What of @asked (EPOLL* or POLL*: same bits) is so now, errors always. */
+static inline uint32_t ready_events(struct canal_sock *s, uint32_t asked)
+{
+	uint32_t want = asked & 0x7fff, got;
+
+	if (canal_read_once(&the_channel.dead))
+		return POLLERR | POLLHUP;
+	if (asked & POLLRDNORM)
+		want |= POLLIN;
+	if (asked & (POLLWRNORM | POLLWRBAND))
+		want |= POLLOUT;
+	got = (uint16_t)sock_events(s, (short)want);
+	if (got & POLLIN)
+		got |= POLLRDNORM;
+	if (got & POLLOUT)
+		got |= POLLWRNORM;
+	return got & (asked | POLLERR | POLLHUP);
+}
+
+/* --- epoll_set.c: the shared part ---------------------------------------- */
+
+int set_make(struct epoll_set *es, int epfd);
+/* A reference for this process, in a forked child; false: the set is gone. */
+bool set_share(struct epoll_set *es);
+/* Gives the reference back; true: it was the last. */
+bool set_leave(struct epoll_set *es);
+/* Frees a set that the host does not know any more. */
+void set_free(uint32_t number);
+
+/* Under the table's lock: membership. True: somebody must be nudged. */
+bool set_link(struct epoll_set *es, uint32_t n);
+bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data);
+void set_unlink(struct epoll_set *es, uint32_t n);
+/* Whether a dead subscription lies in no list; @number: of its set. */
+bool set_sub_settled(uint32_t number, uint32_t n);
+void set_sweep(uint32_t number);
+
+enum set_when { SET_LOOK, SET_BEFORE_SLEEP, SET_AFTER_SLEEP };
+
+/**
+ * set_collect() - events of canal sockets that are ready
+ * @when: SET_BEFORE_SLEEP counts the caller as a sleeper and arms, and takes that
+ *        back if it found something; SET_AFTER_SLEEP ends a sleep
+ * @max:  0 collects nothing, but does what @when says
+ *
+ * Return: events stored. Passes a wake-up on when others sleep and more is ready.
+ */
+int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+		enum set_when when);
+/* The same for somebody who watches the epoll descriptor: takes nothing. */
+bool set_peek(struct epoll_set *es, int epfd, enum set_when when);
+void set_nest(struct epoll_set *es, int epfd);
+/* Makes the kernel's epoll instance readable for one look. */
+void set_nudge(struct epoll_set *es, int epfd);
+/* Removes our own descriptors' events; notices the end of canald. */
+int set_strip(struct epoll_set *es, struct epoll_event *ev, int count);
+/* Makes our own descriptors unreadable: who does so must look afterwards. */
+void set_settle(struct epoll_set *es);
+void set_enlist_all(struct epoll_set *es);
+
+/* --- epoll_member.c: the private part ------------------------------------ */
+
+struct epoll_set *member_set_take(uint32_t *ret_number);
+void member_set_give(struct epoll_set *es);
+int member_add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
+int member_change(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
+int member_remove(struct epoll_set *es, int epfd, int fd);
+void member_forget(uint32_t sock);
+/* In a forked child: takes part in the parent's set, or makes it anew. */
+int member_adopt(struct epoll_set *es, int epfd);
+void member_drop_all(struct epoll_set *es);
+
+static inline bool set_is_foreign(const struct epoll_set *es)
+{
+	return es->client != canal_read_once(&the_channel.client);
+}
+
+/* --- epoll.c, for poll and select ---------------------------------------- */
+
+/* Whether @fd is an epoll descriptor with canal sockets in it. */
+bool epoll_is_ours(int fd);
+bool epoll_peek(int epfd, enum set_when when);
+void epoll_settle(int epfd);
+
+#endif

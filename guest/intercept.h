@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of exported symbols share.
+ *
+ * Purpose: intercept*.c are the border between the program, which wants -1 and
+ * errno, and libcanal, which speaks 0 or -errno. They dispatch by descriptor and
+ * do nothing else: a descriptor that is not ours goes to the kernel at once.
+ *
+ * Invariants: errno is set here alone, and never on success.
+ */
+#ifndef CANAL_INTERCEPT_H
+#define CANAL_INTERCEPT_H
+
+#include <errno.h>
+
+#include "internal.h"
+
+#ifdef _FILE_OFFSET_BITS
+#error "the names of the 64-bit variants must not be redirected here"
+#endif
+_Static_assert(sizeof(off_t) == sizeof(off64_t), "pread and pread64 are one function");
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* One more name of an exported function. */
+#define ALIAS(name, of)                                                                            \
+	extern __typeof__(of) name                                                                 \
+		__attribute__((alias(#of), copy(of), visibility("default")))
+
+/* -errno becomes -1 and errno. */
+static inline ssize_t give(ssize_t ret)
+{
+	if (ret >= 0)
+		return ret;
+	errno = -ret;
+	return -1;
+}
+
+static inline bool is_stream(struct sock_ref ref)
+{
+	return ref.type == SOCK_STREAM;
+}
+
+#endif

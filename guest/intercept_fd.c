@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exported symbols: descriptors and processes.
+ *
+ * Purpose and rules: intercept.h.
+ */
+#include <stdarg.h>
+
+#include "intercept.h"
+
+EXPORT int close(int fd)
+{
+	if (!fd_lookup(fd) && !fd_is_ours(fd))
+		return real(close)(fd);
+	return give(process_close(fd));
+}
+
+EXPORT int dup(int fd)
+{
+	return fd_lookup(fd) ? give(process_dup(fd)) : real(dup)(fd);
+}
+
+/* The cheap way is for programs that have nothing of ours. */
+EXPORT int dup2(int from, int to)
+{
+	if (!canal_read_once(&fd_table_len) && !fd_is_ours(to))
+		return real(dup2)(from, to);
+	return give(process_dup_over(from, to, -1));
+}
+
+EXPORT int dup3(int from, int to, int flags)
+{
+	if (!canal_read_once(&fd_table_len) && !fd_is_ours(to))
+		return real(dup3)(from, to, flags);
+	if (flags < 0 || from == to) {
+		errno = EINVAL;
+		return -1;
+	}
+	return give(process_dup_over(from, to, flags));
+}
+
+EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+	return give(process_close_range(first, last, flags));
+}
+
+EXPORT void closefrom(int low)
+{
+	(void)process_close_range(low < 0 ? 0 : low, ~0u, 0);
+}
+
+EXPORT int fcntl(int fd, int cmd, ...)
+{
+	struct sock_ref ref = sock_of(fd);
+	va_list args;
+	void *arg;
+	int ret;
+
+	va_start(args, cmd);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
+		ret = real(fcntl)(fd, cmd, arg);
+		if (ret >= 0)
+			fd_copy(fd, ret);
+		return ret;
+	}
+	return ref.s ? give(option_fcntl(fd, ref, cmd, arg)) : real(fcntl)(fd, cmd, arg);
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	struct sock_ref ref = sock_of(fd);
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	return ref.s ? give(option_ioctl(fd, ref, request, arg)) : real(ioctl)(fd, request, arg);
+}
+
+/* The child handler of init.c runs inside. */
+EXPORT pid_t fork(void)
+{
+	return real(fork)();
+}
+
+/* Runs no handlers, so that it may be called in a signal handler. */
+EXPORT pid_t _Fork(void)
+{
+	pid_t pid = real(_Fork)();
+
+	if (pid == 0)
+		channel_after_fork();
+	return pid;
+}
+
+/*
+ * A child that shares its parent's memory would take its sockets for its own:
+ * it gets a copy. (A wrapper of the real one could not return twice anyhow.)
+ */
+EXPORT pid_t vfork(void)
+{
+	return real(fork)();
+}
+
+ALIAS(__close, close);
+ALIAS(__dup2, dup2);
+ALIAS(__fcntl, fcntl);
+ALIAS(fcntl64, fcntl);
+ALIAS(__fork, fork);
+ALIAS(__vfork, vfork);

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exported symbols: bytes in and out.
+ *
+ * Purpose and rules: intercept.h. read, write, send and recv on a stream are the
+ * hot path: one look at the table, one iovec on the stack, and the FIFO.
+ */
+#include <limits.h>
+
+#include "intercept.h"
+
+#define MMSG_MAX 1024 /* the kernel's own limit for one call */
+
+/* --- one buffer -------------------------------------------------------- */
+
+static inline ssize_t io_send(struct sock_ref ref, const void *buf, size_t len, int flags)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (is_stream(ref))
+		return stream_send(ref.s, ref.n, &iov, 1, flags);
+	return dgram_send(ref.s, ref.n, &m, flags);
+}
+
+static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int flags)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (is_stream(ref))
+		return stream_recv(ref.s, ref.n, &iov, 1, flags);
+	return dgram_recv(ref.s, ref.n, &m, flags);
+}
+
+EXPORT ssize_t read(int fd, void *buf, size_t len)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(io_recv(ref, buf, len, 0)) : real(read)(fd, buf, len);
+}
+
+EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(io_send(ref, buf, len, 0)) : real(write)(fd, buf, len);
+}
+
+EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(io_send(ref, buf, len, flags)) : real(send)(fd, buf, len, flags);
+}
+
+EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(io_recv(ref, buf, len, flags)) : real(recv)(fd, buf, len, flags);
+}
+
+/* --- vectors ----------------------------------------------------------- */
+
+/* As the kernel: too many pieces, or more bytes than a result can tell. */
+static int check_iov(const struct iovec *iov, int count)
+{
+	size_t total = 0;
+
+	if (count < 0 || count > IOV_MAX)
+		return -EINVAL;
+	if (!iov && count)
+		return -EFAULT;
+	for (int i = 0; i < count; i++) {
+		if (iov[i].iov_len > SSIZE_MAX - total)
+			return -EINVAL;
+		total += iov[i].iov_len;
+	}
+	return 0;
+}
+
+/* What writev may do: the iovec is only read. */
+static ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
+	int ret = check_iov(iov, count);
+
+	if (ret)
+		return ret;
+	if (is_stream(ref))
+		return stream_send(ref.s, ref.n, iov, count, flags);
+	return dgram_send(ref.s, ref.n, &m, flags);
+}
+
+static ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
+	int ret = check_iov(iov, count);
+
+	if (ret)
+		return ret;
+	if (is_stream(ref))
+		return stream_recv(ref.s, ref.n, iov, count, flags);
+	return dgram_recv(ref.s, ref.n, &m, flags);
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(recv_iov(ref, iov, count, 0)) : real(readv)(fd, iov, count);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	return ref.s ? give(send_iov(ref, iov, count, 0)) : real(writev)(fd, iov, count);
+}
+
+/* --- messages ---------------------------------------------------------- */
+
+static ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
+{
+	if (m->msg_iovlen > IOV_MAX)
+		return -EMSGSIZE;
+	if (is_stream(ref))
+		return send_iov(ref, m->msg_iov, m->msg_iovlen, flags);
+	return dgram_send(ref.s, ref.n, m, flags);
+}
+
+/* A stream has no addresses, no control messages and no flags to tell. */
+static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
+{
+	ssize_t ret;
+
+	if (m->msg_iovlen > IOV_MAX)
+		return -EMSGSIZE;
+	if (flags & MSG_ERRQUEUE)
+		return -EAGAIN;
+	if (!is_stream(ref))
+		return dgram_recv(ref.s, ref.n, m, flags);
+	ret = recv_iov(ref, m->msg_iov, m->msg_iovlen, flags);
+	if (ret >= 0) {
+		m->msg_namelen = 0;
+		m->msg_controllen = 0;
+		m->msg_flags = 0;
+	}
+	return ret;
+}
+
+/* --- with addresses ---------------------------------------------------- */
+
+EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SOCKADDR_ARG addr,
+		      socklen_t addr_len)
+{
+	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	struct msghdr m = {
+		.msg_name = (void *)(uintptr_t)addr.__sockaddr__,
+		.msg_namelen = addr.__sockaddr__ ? addr_len : 0,
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+	};
+
+	if (!ref.s)
+		return real(sendto)(fd, buf, len, flags, addr, addr_len);
+	return give(is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags) :
+				    dgram_send(ref.s, ref.n, &m, flags));
+}
+
+EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG addr,
+			socklen_t *addr_len)
+{
+	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t ret;
+
+	if (!ref.s)
+		return real(recvfrom)(fd, buf, len, flags, addr, addr_len);
+	if (addr.__sockaddr__ && !addr_len)
+		return give(-EFAULT);
+	if (addr.__sockaddr__) {
+		m.msg_name = addr.__sockaddr__;
+		m.msg_namelen = *addr_len;
+	}
+	ret = io_recvmsg(ref, &m, flags);
+	if (ret >= 0 && addr.__sockaddr__)
+		*addr_len = m.msg_namelen;
+	return give(ret);
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	if (!ref.s)
+		return real(sendmsg)(fd, m, flags);
+	return give(m ? io_sendmsg(ref, m, flags) : -EFAULT);
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	if (!ref.s)
+		return real(recvmsg)(fd, m, flags);
+	return give(m ? io_recvmsg(ref, m, flags) : -EFAULT);
+}
+
+/* --- many messages ----------------------------------------------------- */
+
+EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+	unsigned int done;
+	ssize_t ret = 0;
+
+	if (!ref.s)
+		return real(sendmmsg)(fd, m, count, flags);
+	if (count > MMSG_MAX)
+		count = MMSG_MAX;
+	for (done = 0; done < count; done++) {
+		ret = io_sendmsg(ref, &m[done].msg_hdr, flags);
+		if (ret < 0)
+			break;
+		m[done].msg_len = ret;
+	}
+	return done ? (int)done : give(ret);
+}
+
+/* The time limit is looked at after each message only, as in the kernel. */
+EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
+		    struct timespec *timeout)
+{
+	struct sock_ref ref = sock_of(fd);
+	int64_t end = WAIT_FOREVER;
+	unsigned int done = 0;
+	ssize_t ret = 0;
+
+	if (!ref.s)
+		return real(recvmmsg)(fd, m, count, flags, timeout);
+	if (count > MMSG_MAX)
+		count = MMSG_MAX;
+	if (timeout)
+		end = wait_now() + timeout->tv_sec * 1000000000LL + timeout->tv_nsec;
+	while (done < count) {
+		ret = io_recvmsg(ref, &m[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (ret < 0)
+			break;
+		m[done++].msg_len = ret;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (timeout && wait_now() >= end)
+			break;
+	}
+	return done ? (int)done : give(ret);
+}
+
+/* --- at an offset: a socket has none ----------------------------------- */
+
+EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t at)
+{
+	return fd_sock(fd) ? give(-ESPIPE) : real(pread)(fd, buf, len, at);
+}
+
+EXPORT ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
+{
+	return fd_sock(fd) ? give(-ESPIPE) : real(pwrite)(fd, buf, len, at);
+}
+
+EXPORT ssize_t preadv(int fd, const struct iovec *iov, int count, off_t at)
+{
+	return fd_sock(fd) ? give(-ESPIPE) : real(preadv)(fd, iov, count, at);
+}
+
+EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t at)
+{
+	return fd_sock(fd) ? give(-ESPIPE) : real(pwritev)(fd, iov, count, at);
+}
+
+static int from_rwf(int flags)
+{
+	return flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+}
+
+EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	if (!ref.s)
+		return real(preadv2)(fd, iov, count, at, flags);
+	return give(at == -1 ? recv_iov(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+}
+
+EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	if (!ref.s)
+		return real(pwritev2)(fd, iov, count, at, flags);
+	return give(at == -1 ? send_iov(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+}
+
+/* --- the names that _FORTIFY_SOURCE calls ------------------------------ */
+
+/* These end the program when the buffer is too small; libc's own say so best. */
+extern ssize_t __read_chk(int fd, void *buf, size_t len, size_t room);
+extern ssize_t __pread_chk(int fd, void *buf, size_t len, off_t at, size_t room);
+extern ssize_t __recv_chk(int fd, void *buf, size_t len, size_t room, int flags);
+extern ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t room, int flags,
+			      __SOCKADDR_ARG addr, socklen_t *addr_len);
+
+EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t room)
+{
+	return len > room ? real(__read_chk)(fd, buf, len, room) : read(fd, buf, len);
+}
+
+EXPORT ssize_t __pread_chk(int fd, void *buf, size_t len, off_t at, size_t room)
+{
+	return len > room ? real(__pread_chk)(fd, buf, len, at, room) : pread(fd, buf, len, at);
+}
+
+EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t room, int flags)
+{
+	return len > room ? real(__recv_chk)(fd, buf, len, room, flags) :
+			    recv(fd, buf, len, flags);
+}
+
+EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t room, int flags,
+			      __SOCKADDR_ARG addr, socklen_t *addr_len)
+{
+	return len > room ? real(__recvfrom_chk)(fd, buf, len, room, flags, addr, addr_len) :
+			    recvfrom(fd, buf, len, flags, addr, addr_len);
+}
+
+ALIAS(__read, read);
+ALIAS(__write, write);
+ALIAS(__send, send);
+ALIAS(pread64, pread);
+ALIAS(__pread64, pread);
+ALIAS(__pread64_chk, __pread_chk);
+ALIAS(pwrite64, pwrite);
+ALIAS(__pwrite64, pwrite);
+ALIAS(preadv64, preadv);
+ALIAS(pwritev64, pwritev);
+ALIAS(preadv64v2, preadv2);
+ALIAS(pwritev64v2, pwritev2);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exported symbols: waiting for many.
+ *
+ * Purpose and rules: intercept.h. A call that names nothing of ours goes to the
+ * kernel as it is.
+ */
+#include "intercept.h"
+
+#define NS_PER_MS 1000000
+#define NS_PER_US 1000
+#define US_PER_S 1000000
+#define MS_PER_S 1000
+
+/* libc's header says that poll() only writes into the array. */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+extern int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room);
+extern int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		       const sigset_t *mask, size_t room);
+
+/* Milliseconds as poll and epoll have them; NULL: for ever. */
+static const struct timespec *from_ms(int ms, struct timespec *ts)
+{
+	if (ms < 0)
+		return NULL;
+	ts->tv_sec = ms / MS_PER_S;
+	ts->tv_nsec = (long)(ms % MS_PER_S) * NS_PER_MS;
+	return ts;
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	struct timespec ts;
+
+	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
+		return real(poll)(fds, count, timeout);
+	return give(ready_poll(fds, count, from_ms(timeout, &ts), NULL));
+}
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		 const sigset_t *mask)
+{
+	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
+		return real(ppoll)(fds, count, timeout, mask);
+	return give(ready_poll(fds, count, timeout, mask));
+}
+
+/* Too small an array: libc's own check tells and ends the program. */
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room)
+{
+	if (room / sizeof(*fds) < count)
+		return real(__poll_chk)(fds, count, timeout, room);
+	return poll(fds, count, timeout);
+}
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		       const sigset_t *mask, size_t room)
+{
+	if (room / sizeof(*fds) < count)
+		return real(__ppoll_chk)(fds, count, timeout, mask, room);
+	return ppoll(fds, count, timeout, mask);
+}
+
+/* Linux select(2) takes any number of microseconds, and leaves what is left. */
+EXPORT int select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout)
+{
+	struct timespec ts, left = { 0 };
+	int ret;
+
+	if (!canal_read_once(&fd_table_len) || !ready_select_ours(n, rd, wr, ex))
+		return real(select)(n, rd, wr, ex, timeout);
+	if (!timeout)
+		return give(ready_select(n, rd, wr, ex, NULL, NULL, &left));
+	if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
+		return give(-EINVAL);
+	ts.tv_sec = timeout->tv_sec + timeout->tv_usec / US_PER_S;
+	ts.tv_nsec = timeout->tv_usec % US_PER_S * NS_PER_US;
+	ret = ready_select(n, rd, wr, ex, &ts, NULL, &left);
+	timeout->tv_sec = left.tv_sec;
+	timeout->tv_usec = left.tv_nsec / NS_PER_US;
+	return give(ret);
+}
+
+EXPORT int pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+		   const sigset_t *mask)
+{
+	struct timespec left;
+
+	if (!canal_read_once(&fd_table_len) || !ready_select_ours(n, rd, wr, ex))
+		return real(pselect)(n, rd, wr, ex, timeout, mask);
+	return give(ready_select(n, rd, wr, ex, timeout, mask, &left));
+}
+
+static bool is_set(int fd)
+{
+	const struct fd_entry *entry = fd_lookup(fd);
+
+	return entry && entry->kind == FD_EPOLL;
+}
+
+/* An instance that cannot be made ours is the kernel's, until epoll_ctl() tries again. */
+static int made(int epfd)
+{
+	int saved_errno = errno;
+
+	if (epfd >= 0) {
+		(void)epoll_make(epfd);
+		errno = saved_errno;
+	}
+	return epfd;
+}
+
+EXPORT int epoll_create1(int flags)
+{
+	return made(real(epoll_create1)(flags));
+}
+
+EXPORT int epoll_create(int size)
+{
+	return made(real(epoll_create)(size));
+}
+
+EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	int ret;
+
+	if (!is_set(epfd)) {
+		/* Made before us, or by somebody else and passed on. */
+		if (!fd_sock(fd) || op != EPOLL_CTL_ADD)
+			return real(epoll_ctl)(epfd, op, fd, ev);
+		ret = epoll_make(epfd);
+		if (ret < 0)
+			return give(ret);
+	}
+	return give(epoll_change(epfd, op, fd, ev));
+}
+
+EXPORT int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout,
+		       const sigset_t *mask)
+{
+	struct timespec ts;
+
+	if (!is_set(epfd))
+		return real(epoll_pwait)(epfd, ev, max, timeout, mask);
+	return give(epoll_collect(epfd, ev, max, from_ms(timeout, &ts), mask));
+}
+
+EXPORT int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
+{
+	struct timespec ts;
+
+	if (!is_set(epfd))
+		return real(epoll_wait)(epfd, ev, max, timeout);
+	return give(epoll_collect(epfd, ev, max, from_ms(timeout, &ts), NULL));
+}
+
+EXPORT int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
+			const sigset_t *mask)
+{
+	if (!is_set(epfd))
+		return real(epoll_pwait2)(epfd, ev, max, timeout, mask);
+	return give(epoll_collect(epfd, ev, max, timeout, mask));
+}
+
+ALIAS(__poll, poll);
+ALIAS(__select, select);

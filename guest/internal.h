@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What lies between the exported symbols (intercept*.c) and the functions that
+ * do the work: descriptors, processes, sockets, options, names. Everything
+ * returns 0 or more, or -errno.
+ */
+#ifndef CANAL_INTERNAL_H
+#define CANAL_INTERNAL_H
+
+#include "guest.h"
+
+/* --- init.c, log.c ----------------------------------------------------- */
+
+/* Whether the program was started under libcanal, so that its internet sockets
+ * are ours; else only those of AF_VSOCKET are. */
+extern bool libcanal_preloaded;
+extern bool log_debug;
+void log_init(const char *level);
+
+/* --- fdtable.c --------------------------------------------------------- */
+
+/*
+ * A socket of canal's as the exported functions pass it on. What it is comes
+ * from the private table: canald may not have served its INR_SOCKET yet.
+ */
+struct sock_ref {
+	struct canal_sock *s;
+	uint32_t n;
+	uint8_t domain; /* AF_INET or AF_INET6 */
+	uint8_t type;   /* SOCK_STREAM or SOCK_DGRAM */
+};
+
+/* The socket behind a descriptor; s is NULL for every other one. */
+static inline struct sock_ref sock_of(int fd)
+{
+	struct sock_ref ref = { .s = fd_sock(fd) };
+
+	if (ref.s) {
+		ref.n = fd_table[fd].number;
+		ref.domain = fd_table[fd].flags >> 8;
+		ref.type = fd_table[fd].flags & 0xff;
+	}
+	return ref;
+}
+
+int fd_install_socket(int fd, struct sock_ref ref);
+int fd_next(int fd);
+int fd_next_own(int fd);
+
+/* --- channel.c --------------------------------------------------------- */
+
+/* In a forked child, before anything else of ours. */
+void channel_after_fork(void);
+
+/* --- fallback.c -------------------------------------------------------- */
+
+bool fallback_ok(void);
+void fallback_count(int why);
+int fallback_socket(int domain, int type, int protocol, int why);
+/* One line, once, that there is no canald. */
+void fallback_complain(int why);
+
+/* --- process.c --------------------------------------------------------- */
+
+int process_close(int fd);
+/* Forgets @fd, whose descriptor is already closed or about to be replaced. */
+void process_drop(int fd);
+int process_dup(int from);
+int process_dup_over(int from, int to, int flags);
+int process_close_range(unsigned int first, unsigned int last, int flags);
+
+/* --- socket.c ---------------------------------------------------------- */
+
+/* Whether socket(@domain, @type, @protocol) is canal's business. */
+bool socket_serves(int domain, int type, int protocol);
+int socket_open(int domain, int type, int protocol);
+int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len);
+int socket_listen(struct sock_ref ref, int backlog);
+int socket_accept(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags);
+int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len);
+int socket_shutdown(struct sock_ref ref, int how);
+int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);
+int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);
+
+/* --- options.c --------------------------------------------------------- */
+
+int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t *len);
+int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len);
+int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg);
+int option_fcntl(int fd, struct sock_ref ref, int cmd, void *arg);
+
+/* --- resolve.c --------------------------------------------------------- */
+
+struct addrinfo;
+/* EAI_* or 0. */
+int resolve_names(const char *node, const char *service, const struct addrinfo *hints,
+		  struct addrinfo **ret_list);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks in shared memory: a word that holds the thread id of the holder.
+ *
+ * Purpose: two threads, of any processes of a channel, must not produce into
+ * (or consume from) one FIFO at once. Held for one copy, never across a sleep.
+ *
+ * Invariants
+ *  1. What a lock protects is consistent after each single store, because
+ *     only publishing a position makes work visible. So the lock of a holder
+ *     that died can be taken over as it is.
+ *
+ * Ownership and threads: any thread. A signal handler that interrupts a holder
+ * and comes for the same lock is told so by lock_enter() and goes away again.
+ * Edges: K1, the stores of one holder before those of the next.
+ */
+#ifndef CANAL_GUEST_LOCK_H
+#define CANAL_GUEST_LOCK_H
+
+#include "order.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* This thread's id, 0 until it is known; forgotten in a forked child. */
+extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec")));
+uint32_t lock_learn_self(void);
+/* The slow part of lock_enter(). */
+bool lock_contend(uint32_t *lock, uint32_t me);
+
+static inline uint32_t lock_me(void)
+{
+	uint32_t me = lock_self;
+
+	return likely(me) ? me : lock_learn_self();
+}
+
+/* Return: false when this very thread holds it already: we are in a signal
+ * handler on top of the holder. */
+static inline bool lock_enter(uint32_t *lock)
+{
+	uint32_t me = lock_me();
+
+	/* K1 acquire: what the last holder stored; pairs with lock_leave() */
+	return likely(canal_cas(lock, 0u, me)) || lock_contend(lock, me);
+}
+
+static inline void lock_leave(uint32_t *lock)
+{
+	/* K1 release: what we stored; pairs with lock_enter() */
+	canal_store_release(lock, 0u);
+}
+
+#endif

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Options and modes: getsockopt, setsockopt, ioctl, fcntl.
+ *
+ * Purpose: what the guest decides itself (time limits, non-blocking mode, what a
+ * socket is) is answered from shared memory. All other options are canald's: it
+ * sets them on the real socket.
+ *
+ * Invariants
+ *  1. O_NONBLOCK is kept twice: in status, which all processes that share the
+ *     socket look at, and on the dummy, for F_GETFL and for calls that slip by.
+ *  2. An option whose value holds pointers, or that would change what canald
+ *     itself reads from the socket, is refused here.
+ *  3. Options that servers set on every connection are posted, not waited for.
+ *
+ * Ownership and threads: any thread. Failure: -errno, those of socket(7), tcp(7).
+ */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+
+#include "internal.h"
+
+#define NS_PER_S 1000000000ull
+#define NS_PER_US 1000ull
+#define LEVEL_TLS 282
+/* asm/socket.h: the 64-bit time limits of 32-bit programs, alike on 64-bit ones. */
+#define RCVTIMEO_NEW 66
+#define SNDTIMEO_NEW 67
+
+/* --- time limits ------------------------------------------------------- */
+
+/* The time limit that an option name means, or NULL. */
+static uint64_t *timeout_of(struct canal_sock *s, int name)
+{
+	if (name == SO_RCVTIMEO || name == RCVTIMEO_NEW)
+		return &s->rcvtimeo_ns;
+	if (name == SO_SNDTIMEO || name == SNDTIMEO_NEW)
+		return &s->sndtimeo_ns;
+	return NULL;
+}
+
+static int timeout_set(uint64_t *limit, const void *value, socklen_t len)
+{
+	struct timeval tv;
+	uint64_t ns;
+
+	if (len < sizeof(tv))
+		return -EINVAL;
+	memcpy(&tv, value, sizeof(tv));
+	if (tv.tv_usec < 0 || tv.tv_usec >= 1000000)
+		return -EDOM;
+	if (tv.tv_sec < 0)
+		ns = 1; /* as good as none at all: Linux does the same */
+	else if ((uint64_t)tv.tv_sec >= INT64_MAX / NS_PER_S - 1)
+		ns = 0;
+	else
+		ns = (uint64_t)tv.tv_sec * NS_PER_S + (uint64_t)tv.tv_usec * NS_PER_US;
+	canal_write_once(limit, ns);
+	return 0;
+}
+
+/* --- getsockopt -------------------------------------------------------- */
+
+static int give_value(void *value, socklen_t *len, const void *from, socklen_t from_len)
+{
+	if (*len > from_len)
+		*len = from_len;
+	memcpy(value, from, *len);
+	return 0;
+}
+
+static int give_int(void *value, socklen_t *len, int from)
+{
+	return give_value(value, len, &from, sizeof(from));
+}
+
+static int timeout_get(const uint64_t *limit, void *value, socklen_t *len)
+{
+	uint64_t ns = canal_read_once(limit);
+	struct timeval tv = {
+		.tv_sec = ns / NS_PER_S,
+		.tv_usec = ns % NS_PER_S / NS_PER_US,
+	};
+
+	return give_value(value, len, &tv, sizeof(tv));
+}
+
+static int protocol_of(struct sock_ref ref)
+{
+	return ref.type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+}
+
+/* What the guest knows itself; -ENOPROTOOPT for all else. */
+static int get_here(struct sock_ref ref, int name, void *value, socklen_t *len)
+{
+	const uint64_t *limit = timeout_of(ref.s, name);
+
+	if (limit)
+		return timeout_get(limit, value, len);
+	switch (name) {
+	case SO_ERROR:
+		return give_int(value, len, canal_xchg(&ref.s->so_error, 0u));
+	case SO_TYPE:
+		return give_int(value, len, ref.type);
+	case SO_DOMAIN:
+		return give_int(value, len, ref.domain);
+	case SO_PROTOCOL:
+		return give_int(value, len, protocol_of(ref));
+	case SO_ACCEPTCONN:
+		return give_int(value, len, canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING);
+	default:
+		return -ENOPROTOOPT;
+	}
+}
+
+static int get_call(struct sock_ref ref, int level, int name, void *value, socklen_t *len)
+{
+	struct canal_inr inr = { .op = CANAL_INR_GETSOCKOPT, .sock = ref.n };
+	uint32_t room = *len < CANAL_CALL_DATA ? *len : CANAL_CALL_DATA;
+	struct call_args args = {
+		.level = level,
+		.name = name,
+		.out = value,
+		.out_len = &room,
+	};
+	int ret = channel_call(&the_channel, &inr, &args);
+
+	if (ret < 0)
+		return ret == -EPIPE ? -ENETDOWN : ret;
+	*len = room;
+	return 0;
+}
+
+/*
+ * 0, or the errno of a kernel that lacks it: filters and zero copy carry
+ * pointers, kernel TLS and connection repair would change what canald reads.
+ */
+static int refuse(int level, int name)
+{
+	if (level == SOL_SOCKET)
+		switch (name) {
+		case SO_ATTACH_FILTER:
+		case SO_ATTACH_BPF:
+		case SO_ATTACH_REUSEPORT_CBPF:
+		case SO_ATTACH_REUSEPORT_EBPF:
+		case SO_ZEROCOPY:
+		case SO_TIMESTAMPING:
+		case SO_PEEK_OFF:
+			return -EOPNOTSUPP;
+		}
+	if (level == IPPROTO_TCP)
+		switch (name) {
+		case TCP_ULP:
+			return -ENOENT;
+		case TCP_REPAIR:
+			return -EPERM;
+		case TCP_ZEROCOPY_RECEIVE:
+		case TCP_FASTOPEN_CONNECT:
+			return -EOPNOTSUPP;
+		}
+	return level == LEVEL_TLS ? -ENOPROTOOPT : 0;
+}
+
+int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t *len)
+{
+	int ret;
+
+	if (!len || (!value && *len))
+		return -EFAULT;
+	if ((int)*len < 0)
+		return -EINVAL;
+	if (level == SOL_SOCKET) {
+		ret = get_here(ref, name, value, len);
+		if (ret != -ENOPROTOOPT)
+			return ret;
+	}
+	ret = refuse(level, name);
+	return ret ? ret : get_call(ref, level, name, value, len);
+}
+
+/* --- setsockopt -------------------------------------------------------- */
+
+/* Options that cannot fail with a proper value, and that are set per connection. */
+static bool is_posted(struct sock_ref ref, int level, int name, socklen_t len)
+{
+	if (len < sizeof(int) || ref.type != SOCK_STREAM)
+		return false;
+	if (level == SOL_SOCKET)
+		return name == SO_KEEPALIVE;
+	return level == IPPROTO_TCP &&
+	       (name == TCP_NODELAY || name == TCP_QUICKACK || name == TCP_CORK);
+}
+
+static int set_post(struct sock_ref ref, int level, int name, const void *value)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_SETSOCKOPT,
+		.sock = ref.n,
+		.slot = CANAL_NONE,
+		.u.arg = { level, name },
+	};
+	int ret;
+
+	memcpy(&inr.u.arg[2], value, sizeof(int));
+	ret = channel_post(&the_channel, &inr);
+	return ret == -EPIPE ? -ENETDOWN : ret;
+}
+
+static int set_call(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
+{
+	struct canal_inr inr = { .op = CANAL_INR_SETSOCKOPT, .sock = ref.n };
+	struct call_args args = { .level = level, .name = name, .in = value, .in_len = len };
+	int ret;
+
+	if (len > CANAL_CALL_DATA)
+		return -EINVAL;
+	ret = channel_call(&the_channel, &inr, &args);
+	return ret == -EPIPE ? -ENETDOWN : ret;
+}
+
+int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
+{
+	uint64_t *limit = level == SOL_SOCKET ? timeout_of(ref.s, name) : NULL;
+	int ret = refuse(level, name);
+
+	if (ret)
+		return ret;
+	if ((int)len < 0)
+		return -EINVAL;
+	if (!value && len)
+		return -EFAULT;
+	if (limit)
+		return timeout_set(limit, value, len);
+	if (is_posted(ref, level, name, len))
+		return set_post(ref, level, name, value);
+	return set_call(ref, level, name, value, len);
+}
+
+/* --- ioctl ------------------------------------------------------------- */
+
+static void option_status(struct canal_sock *s, uint32_t bit, bool on)
+{
+	if (on)
+		(void)canal_fetch_or(&s->status, bit);
+	else
+		(void)canal_fetch_and(&s->status, ~bit);
+}
+
+/* FIONREAD: bytes of a stream, or the size of the next datagram. */
+static int readable_bytes(struct sock_ref ref, int *ret_count)
+{
+	struct canal_sock *s = ref.s;
+	uint64_t head = canal_read_once(&s->rx.head);
+	uint64_t used = canal_load_acquire(&s->rx.tail) - head;
+	struct canal_dgram record = { .len = 0 };
+
+	if (canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING)
+		return -EINVAL;
+	if (ref.type == SOCK_STREAM) {
+		*ret_count = used;
+		return 0;
+	}
+	if (used >= sizeof(record))
+		(void)canal_fifo_peek(s->rx.chunk, &the_channel.rx, head, &record, sizeof(record));
+	*ret_count = record.len;
+	return 0;
+}
+
+static int dummy_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret = real(ioctl)(fd, request, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+/* Questions about interfaces, routes and the like, which a UNIX socket cannot answer. */
+static int network_ioctl(struct sock_ref ref, unsigned long request, void *arg)
+{
+	int fd = real(socket)(ref.domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = dummy_ioctl(fd, request, arg);
+	real(close)(fd);
+	return ret;
+}
+
+int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
+{
+	struct canal_sock *s = ref.s;
+
+	switch (request) {
+	case FIONREAD:
+		return arg ? readable_bytes(ref, arg) : -EFAULT;
+	case SIOCOUTQ:
+	case SIOCOUTQNSD:
+		if (!arg)
+			return -EFAULT;
+		*(int *)arg = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
+		return 0;
+	case SIOCATMARK:
+		if (!arg)
+			return -EFAULT;
+		*(int *)arg = 0;
+		return 0;
+	case FIONBIO:
+		if (!arg)
+			return -EFAULT;
+		option_status(s, CANAL_STATUS_NONBLOCK, *(int *)arg);
+		return dummy_ioctl(fd, request, arg);
+	}
+	if (request >= SIOCADDRT && (request >> 8) == (SIOCADDRT >> 8))
+		return network_ioctl(ref, request, arg);
+	return dummy_ioctl(fd, request, arg);
+}
+
+/* --- fcntl ------------------------------------------------------------- */
+
+int option_fcntl(int fd, struct sock_ref ref, int cmd, void *arg)
+{
+	int ret = real(fcntl)(fd, cmd, arg);
+
+	if (ret < 0)
+		return -errno;
+	switch (cmd) {
+	case F_SETFL:
+		option_status(ref.s, CANAL_STATUS_NONBLOCK, (intptr_t)arg & O_NONBLOCK);
+		option_status(ref.s, CANAL_STATUS_ASYNC, (intptr_t)arg & O_ASYNC);
+		break;
+	case F_GETFL:
+		ret &= ~O_NONBLOCK;
+		if (canal_read_once(&ref.s->status) & CANAL_STATUS_NONBLOCK)
+			ret |= O_NONBLOCK;
+		break;
+	case F_SETOWN:
+		canal_write_once(&ref.s->owner, (uint32_t)(intptr_t)arg);
+		break;
+	}
+	return ret;
+}

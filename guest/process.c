@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Descriptors as a process handles them: close, dup, ranges, fork.
+ *
+ * Purpose: keep the descriptor table in step with what the kernel does to the
+ * dummies. The kernel counts references (docs/wire.md, 1): nothing here tells
+ * canald that a socket is gone, INR_CLOSE only makes it look.
+ *
+ * Invariants
+ *  1. Order of a close: out of the sets while the socket is still ours, forget
+ *     the number, close the dummy, then the hint. After the dummy is closed its
+ *     number may belong to another thread.
+ *  2. The library's own descriptors are never closed or replaced for the
+ *     program: to the program they do not exist (EBADF).
+ *  3. No allocation and no lock of this process: all of it runs in a forked
+ *     child and in signal handlers.
+ *
+ * Ownership and threads: any thread. fork needs no wrapper, its child handler
+ * (init.c) sees the forks of libc itself too; only _Fork() skips handlers.
+ *
+ * Failure: what the kernel says of the dummy. A hint that cannot be posted is
+ * not missed: canald sees the hang-up.
+ */
+#include <errno.h>
+#include <linux/close_range.h>
+
+#include "internal.h"
+
+/* An entry that is being given up. */
+struct goodbye {
+	struct fd_entry was;
+	bool last;
+};
+
+static struct goodbye forget(int fd)
+{
+	struct goodbye bye = { .was = fd_table[fd] };
+
+	if (bye.was.kind == FD_SOCKET && fd_is_last(fd))
+		epoll_forget(fd);
+	if (bye.was.kind == FD_EPOLL)
+		epoll_drop(fd, fd_is_last(fd));
+	bye.last = fd_remove(fd);
+	return bye;
+}
+
+/*
+ * The hint. A child that has not joined the channel does not do so for this: it
+ * closes what its parent still has, or it is about to exec.
+ */
+static void hint(const struct goodbye *bye)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_CLOSE,
+		.sock = bye->was.number,
+		.slot = CANAL_NONE,
+	};
+
+	if (bye->was.kind == FD_SOCKET && bye->last && the_channel.client && !the_channel.dead)
+		(void)channel_post(&the_channel, &inr);
+}
+
+void process_drop(int fd)
+{
+	struct goodbye bye;
+
+	if (!fd_lookup(fd))
+		return;
+	bye = forget(fd);
+	hint(&bye);
+}
+
+int process_close(int fd)
+{
+	struct goodbye bye;
+	int ret;
+
+	if (fd_is_ours(fd))
+		return -EBADF;
+	bye = forget(fd);
+	ret = real(close)(fd) < 0 ? -errno : 0;
+	hint(&bye);
+	return ret;
+}
+
+int process_dup(int from)
+{
+	int to = real(dup)(from);
+
+	if (to < 0)
+		return -errno;
+	fd_copy(from, to);
+	return to;
+}
+
+static int dup_over(int from, int to, int flags)
+{
+	int ret = flags < 0 ? real(dup2)(from, to) : real(dup3)(from, to, flags);
+
+	return ret < 0 ? -errno : ret;
+}
+
+/**
+ * process_dup_over() - dup2 and dup3, onto and from anything
+ * @flags: of dup3, or -1 for dup2
+ */
+int process_dup_over(int from, int to, int flags)
+{
+	struct goodbye bye = { .was.kind = FD_NONE };
+	int ret;
+
+	if (from == to)
+		return dup_over(from, to, flags);
+	if (fd_is_ours(from) || fd_is_ours(to))
+		return -EBADF;
+	if (real(fcntl)(from, F_GETFD, NULL) < 0)
+		return -errno;
+	if (fd_lookup(to))
+		bye = forget(to);
+	ret = dup_over(from, to, flags);
+	hint(&bye);
+	if (ret >= 0)
+		fd_copy(from, to);
+	return ret;
+}
+
+/* Closes what lies between the library's own descriptors. */
+static int close_gaps(unsigned int first, unsigned int last, int flags)
+{
+	while (first <= last) {
+		int own = first <= INT32_MAX ? fd_next_own(first) : -1;
+		unsigned int end = own >= 0 && (unsigned int)own <= last ? (unsigned int)own : last;
+
+		if (own < 0 || (unsigned int)own > last)
+			return real(close_range)(first, last, flags) < 0 ? -errno : 0;
+		if (end > first && real(close_range)(first, end - 1, flags) < 0)
+			return -errno;
+		first = end + 1;
+	}
+	return 0;
+}
+
+int process_close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (first > last)
+		return -EINVAL;
+	if (flags & CLOSE_RANGE_CLOEXEC)
+		return real(close_range)(first, last, flags) < 0 ? -errno : 0;
+	if (first <= INT32_MAX)
+		for (int fd = fd_next(first); fd >= 0 && (unsigned int)fd <= last;
+		     fd = fd_next(fd + 1))
+			(void)process_close(fd);
+	return close_gaps(first, last, flags);
+}

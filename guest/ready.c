@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * poll and select over canal sockets, kernel descriptors and sets.
+ *
+ * Purpose: select is turned into an array of struct pollfd, so that there is one
+ * way to wait. Canal sockets are looked at in shared memory; everything else is
+ * gathered for one real ppoll, in which the thread also sleeps, with the pipe of
+ * its wait slot at the end of the array.
+ *
+ * Invariants
+ *  1. Only canal descriptors, and one is ready: no system call.
+ *  2. Before the real ppoll the thread is armed, its bit is in the waiter words of
+ *     every canal socket, and all have been looked at once more (S1).
+ *  3. Bits are not taken back: another slot may have the same bit.
+ *  4. The mask of ppoll and pselect is in force exactly while the kernel sleeps.
+ *
+ * Ownership and threads: any thread; nothing here outlives a call.
+ *
+ * Failure: as Linux. When canald is gone, canal sockets say POLLERR and POLLHUP. A
+ * thread that gets no wait slot looks every now and then.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "epoll_set.h"
+
+#define NS_PER_S 1000000000LL
+/* Up to so many descriptors fit the stack. */
+#define FEW 256
+/* Looking at more than these is slower than sleeping. */
+#define SPIN_SOCKETS 16
+/* Between looks of one who has no wait slot. */
+#define POOR_NAP_NS 200000
+#define WORD_BITS (8 * (int)sizeof(fd_mask))
+
+/* What select means by readable, writable and exceptional, as in Linux. */
+#define SELECT_RD (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
+#define SELECT_WR (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
+#define SELECT_EX POLLPRI
+
+/* One call. */
+struct look {
+	struct pollfd *fds; /* the program's, or made from its sets */
+	uint32_t count;
+	bool select;
+	uint32_t canal_count, set_count, kernel_count;
+	uint32_t only;      /* number of the only canal socket, or CANAL_NONE */
+	struct pollfd *kernel; /* of fds what is not canal's; room for the pipe */
+	uint32_t *index;       /* where in fds each of those is */
+	int kernel_ready;      /* what the last real ppoll returned */
+};
+
+struct pollfd_room {
+	struct pollfd kernel[FEW + 1];
+	uint32_t index[FEW];
+};
+
+/* --- looking -------------------------------------------------------------- */
+
+/* What makes an entry ready. */
+static short interest(const struct look *l, const struct pollfd *p)
+{
+	short all = POLLNVAL;
+
+	if (!l->select)
+		return p->events | POLLERR | POLLHUP | POLLNVAL;
+	if (p->events & POLLIN)
+		all |= SELECT_RD;
+	if (p->events & POLLOUT)
+		all |= SELECT_WR;
+	return p->events & POLLPRI ? all | SELECT_EX : all;
+}
+
+static int look_canal(struct look *l)
+{
+	int ready = 0;
+
+	for (uint32_t i = 0; i < l->count; i++) {
+		struct pollfd *p = &l->fds[i];
+		struct canal_sock *s = fd_sock(p->fd);
+
+		if (!s)
+			continue;
+		p->revents = (short)ready_events(s, (uint16_t)p->events) & interest(l, p);
+		ready += p->revents != 0;
+	}
+	return ready;
+}
+
+static bool canal_is_ready(void *arg)
+{
+	return look_canal(arg) > 0;
+}
+
+/* Splits the array; done once. */
+static void sort_out(struct look *l)
+{
+	l->only = CANAL_NONE;
+	for (uint32_t i = 0; i < l->count; i++) {
+		struct pollfd *p = &l->fds[i];
+
+		p->revents = 0;
+		if (p->fd < 0)
+			continue;
+		if (fd_sock(p->fd)) {
+			l->only = l->canal_count++ ? CANAL_NONE : fd_table[p->fd].number;
+			continue;
+		}
+		l->set_count += epoll_is_ours(p->fd);
+		l->kernel[l->kernel_count] = *p;
+		l->index[l->kernel_count++] = i;
+	}
+}
+
+static int call_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+		      const sigset_t *mask)
+{
+	int saved_errno = errno;
+	int n = real(ppoll)(fds, count, timeout, mask);
+
+	if (n < 0)
+		n = -errno;
+	errno = saved_errno;
+	return n;
+}
+
+/*
+ * A set is readable if its canal part has something, or the kernel says so and
+ * still says so when our own wake-ups are out of the way.
+ */
+static short set_events(struct pollfd *p)
+{
+	static const struct timespec now = { 0 };
+
+	if (!(p->events & (POLLIN | POLLRDNORM)))
+		return p->revents;
+	if (epoll_peek(p->fd, SET_LOOK))
+		return p->revents | (p->events & (POLLIN | POLLRDNORM));
+	if (!(p->revents & (POLLIN | POLLRDNORM)))
+		return p->revents;
+	epoll_settle(p->fd);
+	if (epoll_peek(p->fd, SET_LOOK))
+		return p->events & (POLLIN | POLLRDNORM);
+	p->revents = 0;
+	(void)call_ppoll(p, 1, &now, NULL);
+	return p->revents;
+}
+
+/* What the last real ppoll found: number of ready entries or -errno. */
+static int take_kernel(struct look *l)
+{
+	int ready = 0;
+
+	if (l->kernel_ready <= 0 && !l->set_count)
+		return 0;
+	for (uint32_t k = 0; k < l->kernel_count; k++) {
+		struct pollfd *from = &l->kernel[k], *to = &l->fds[l->index[k]];
+		short got = epoll_is_ours(from->fd) ? set_events(from) : from->revents;
+
+		if (l->select && (got & POLLNVAL))
+			return -EBADF;
+		to->revents = got & interest(l, to);
+		ready += to->revents != 0;
+		/* Hung up, and select was not asked for that: it would wake us for ever. */
+		if (got && !to->revents)
+			from->fd = -1;
+	}
+	return ready;
+}
+
+/* Everything, now. */
+static int look_all(struct look *l)
+{
+	static const struct timespec now = { 0 };
+	int kernel = 0;
+
+	if (l->kernel_count) {
+		l->kernel_ready = call_ppoll(l->kernel, l->kernel_count, &now, NULL);
+		kernel = l->kernel_ready < 0 ? l->kernel_ready : take_kernel(l);
+	}
+	return kernel < 0 ? kernel : look_canal(l) + kernel;
+}
+
+/* --- sleeping ------------------------------------------------------------- */
+
+static const struct timespec *time_left(int64_t deadline, struct timespec *ts)
+{
+	int64_t left;
+
+	if (deadline == WAIT_FOREVER)
+		return NULL;
+	left = deadline - wait_now();
+	if (left < 0)
+		left = 0;
+	ts->tv_sec = left / NS_PER_S;
+	ts->tv_nsec = left % NS_PER_S;
+	return ts;
+}
+
+static void arm_sockets(const struct look *l, uint32_t slot)
+{
+	for (uint32_t i = 0; i < l->count; i++) {
+		struct canal_sock *s = fd_sock(l->fds[i].fd);
+		short events = l->fds[i].events;
+
+		if (!s)
+			continue;
+		if (events & (POLLOUT | POLLWRNORM | POLLWRBAND))
+			canal_arm_bit(&s->wr_waiters, slot); /* S1 */
+		/* Errors wake both. */
+		if (!(events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ||
+		    (events & ~(POLLOUT | POLLWRNORM | POLLWRBAND)))
+			canal_arm_bit(&s->rd_waiters, slot); /* S1 */
+	}
+}
+
+/* Sets are told that somebody waits for them; true if one is ready. */
+static bool tell_sets(const struct look *l, enum set_when when)
+{
+	bool ready = false;
+
+	for (uint32_t k = 0; l->set_count && k < l->kernel_count; k++)
+		if (epoll_is_ours(l->kernel[k].fd))
+			ready |= epoll_peek(l->kernel[k].fd, when);
+	return ready;
+}
+
+/* Empties the pipe that the real ppoll found readable, or finds canald gone. */
+static void read_pipe(struct channel *ch, const struct pollfd *p)
+{
+	int saved_errno = errno;
+	char bytes[64];
+
+	if (p->revents && real(read)(p->fd, bytes, sizeof(bytes)) == 0)
+		canal_write_once(&ch->dead, true);
+	errno = saved_errno;
+}
+
+/*
+ * Sleeps, armed, unless something is ready. Return: as look_all(), but 0 also means a
+ * wake-up for nothing, then *ret_again is set.
+ */
+static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *w,
+		       int64_t deadline, const sigset_t *mask, bool *ret_again)
+{
+	struct canal_wait *wait = &ch->wait[w->slot];
+	struct pollfd *bell = &l->kernel[l->kernel_count];
+	struct timespec ts;
+	bool found;
+	int n;
+
+	*bell = (struct pollfd){ .fd = w->fd, .events = POLLIN };
+	canal_write_once(&wait->sock, l->set_count ? CANAL_NONE : l->only);
+	canal_arm(&wait->armed); /* S1 */
+	arm_sockets(l, w->slot);
+	found = tell_sets(l, SET_BEFORE_SLEEP);
+	found |= look_canal(l) > 0;
+	if (!found) {
+		wait_trim(ch);
+		l->kernel_ready = call_ppoll(l->kernel, l->kernel_count + 1,
+					     time_left(deadline, &ts), mask);
+		read_pipe(ch, bell);
+	}
+	canal_disarm(&wait->armed);
+	(void)tell_sets(l, SET_AFTER_SLEEP);
+	*ret_again = found || l->kernel_ready > 0;
+	if (found)
+		return look_all(l);
+	n = l->kernel_ready < 0 ? 0 : take_kernel(l);
+	if (n >= 0)
+		n += look_canal(l);
+	return n || l->kernel_ready >= 0 ? n : l->kernel_ready;
+}
+
+/* Without a wait slot: naps in the real ppoll, and looks in between. */
+static int sleep_poorly(struct look *l, int64_t deadline, const sigset_t *mask, bool *ret_again)
+{
+	int64_t now = wait_now();
+	int64_t until = deadline - now > POOR_NAP_NS ? now + POOR_NAP_NS : deadline;
+	struct timespec ts;
+	int n;
+
+	l->kernel_ready = call_ppoll(l->kernel, l->kernel_count, time_left(until, &ts), mask);
+	n = l->kernel_ready < 0 ? l->kernel_ready : take_kernel(l);
+	*ret_again = until != deadline;
+	return n < 0 ? n : n + look_canal(l);
+}
+
+static int sleep_once(struct look *l, int64_t deadline, const sigset_t *mask, bool *ret_again)
+{
+	struct channel *ch = &the_channel;
+	struct waiter spare, *w;
+	int n;
+
+	if (channel_gone(ch))
+		canal_write_once(&ch->dead, true);
+	if (waiter_borrow(ch, &spare, &w) < 0)
+		return sleep_poorly(l, deadline, mask, ret_again);
+	n = sleep_armed(l, ch, w, deadline, mask, ret_again);
+	waiter_return(ch, w);
+	return n;
+}
+
+/* --- the whole call ------------------------------------------------------- */
+
+static int64_t deadline_of(const struct timespec *timeout)
+{
+	if (!timeout || timeout->tv_sec > INT32_MAX)
+		return WAIT_FOREVER;
+	return wait_now() + timeout->tv_sec * NS_PER_S + timeout->tv_nsec;
+}
+
+static bool is_valid(const struct timespec *timeout)
+{
+	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 &&
+			    timeout->tv_nsec < NS_PER_S);
+}
+
+static int wait_all(struct look *l, int64_t deadline, const sigset_t *mask)
+{
+	bool again;
+	int n;
+
+	if (l->canal_count <= SPIN_SOCKETS && wait_spin(&the_channel, canal_is_ready, l)) {
+		n = look_all(l);
+		if (n)
+			return n;
+	}
+	do {
+		again = false;
+		n = sleep_once(l, deadline, mask, &again);
+	} while (!n && again);
+	return n;
+}
+
+/* @l->kernel and @l->index have room for all. */
+static int look_and_wait(struct look *l, const struct timespec *timeout, const sigset_t *mask)
+{
+	static const struct timespec now = { 0 };
+	int n;
+
+	sort_out(l);
+	n = look_all(l);
+	if (n)
+		return n;
+	if (!timeout || timeout->tv_sec || timeout->tv_nsec)
+		return wait_all(l, deadline_of(timeout), mask);
+	/* A signal that only the mask lets through ends even a call that waits not. */
+	n = mask ? call_ppoll(l->kernel, 0, &now, mask) : 0;
+	return n < 0 ? n : 0;
+}
+
+static int run(struct look *l, const struct timespec *timeout, const sigset_t *mask)
+{
+	size_t len = (l->count + 1) * (sizeof(*l->kernel) + sizeof(*l->index));
+	struct pollfd_room room;
+	void *pages = NULL;
+	int n;
+
+	if (l->count <= FEW) {
+		l->kernel = room.kernel;
+		l->index = room.index;
+		return look_and_wait(l, timeout, mask);
+	}
+	pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pages == MAP_FAILED)
+		return -ENOMEM;
+	l->kernel = pages;
+	l->index = (uint32_t *)(void *)(l->kernel + l->count + 1);
+	n = look_and_wait(l, timeout, mask);
+	munmap(pages, len);
+	return n;
+}
+
+int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+	       const sigset_t *mask)
+{
+	struct look l = { .fds = fds, .count = (uint32_t)count };
+	struct rlimit limit;
+
+	if (!is_valid(timeout))
+		return -EINVAL;
+	if (count > FEW && (getrlimit(RLIMIT_NOFILE, &limit) < 0 || count > limit.rlim_cur))
+		return -EINVAL;
+	return run(&l, timeout, mask);
+}
+
+bool ready_poll_ours(const struct pollfd *fds, nfds_t count)
+{
+	for (nfds_t i = 0; i < count; i++)
+		if (fd_sock(fds[i].fd) || epoll_is_ours(fds[i].fd))
+			return true;
+	return false;
+}
+
+/* --- select --------------------------------------------------------------- */
+
+/* Bits of descriptors @word * WORD_BITS and up; a set may be longer than fd_set. */
+static unsigned long bits_of(const fd_set *set, int word)
+{
+	return set ? (unsigned long)((const fd_mask *)(const void *)set)[word] : 0;
+}
+
+/* All three sets' bits of one word, of the descriptors below @n. */
+static unsigned long bits_below(int n, int word, const fd_set *rd, const fd_set *wr,
+				const fd_set *ex)
+{
+	unsigned long bits = bits_of(rd, word) | bits_of(wr, word) | bits_of(ex, word);
+
+	if (n - word * WORD_BITS < WORD_BITS)
+		bits &= (1ul << (n - word * WORD_BITS)) - 1;
+	return bits;
+}
+
+/* Fills @fds if it is given; returns how many there are. */
+static uint32_t select_to_poll(int n, const fd_set *rd, const fd_set *wr, const fd_set *ex,
+			       struct pollfd *fds)
+{
+	uint32_t count = 0;
+
+	for (int word = 0; word * WORD_BITS < n; word++) {
+		unsigned long bits = bits_below(n, word, rd, wr, ex);
+
+		for (; bits; bits &= bits - 1, count++) {
+			int bit = __builtin_ctzl(bits);
+			short events = 0;
+
+			if (!fds)
+				continue;
+			if (bits_of(rd, word) >> bit & 1)
+				events |= POLLIN;
+			if (bits_of(wr, word) >> bit & 1)
+				events |= POLLOUT;
+			if (bits_of(ex, word) >> bit & 1)
+				events |= POLLPRI;
+			fds[count] = (struct pollfd){ word * WORD_BITS + bit, events, 0 };
+		}
+	}
+	return count;
+}
+
+/* Leaves in one set what is ready, returns how many. */
+static int select_result(int n, fd_set *set, const struct look *l, short asked, short mask)
+{
+	int ready = 0;
+
+	if (!set)
+		return 0;
+	memset(set, 0, (size_t)((n + WORD_BITS - 1) / WORD_BITS) * sizeof(fd_mask));
+	for (uint32_t i = 0; i < l->count; i++) {
+		const struct pollfd *p = &l->fds[i];
+		unsigned long *words = (unsigned long *)(void *)set;
+
+		if (!(p->events & asked) || !(p->revents & mask))
+			continue;
+		words[p->fd / WORD_BITS] |= 1ul << (p->fd % WORD_BITS);
+		ready++;
+	}
+	return ready;
+}
+
+static int select_run(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct look *l,
+		      const struct timespec *timeout, const sigset_t *mask)
+{
+	int ready;
+
+	(void)select_to_poll(n, rd, wr, ex, l->fds);
+	ready = run(l, timeout, mask);
+	if (ready < 0)
+		return ready;
+	return select_result(n, rd, l, POLLIN, SELECT_RD) +
+	       select_result(n, wr, l, POLLOUT, SELECT_WR) +
+	       select_result(n, ex, l, POLLPRI, SELECT_EX);
+}
+
+static int select_in_room(int n, fd_set *rd, fd_set *wr, fd_set *ex,
+			  const struct timespec *timeout, const sigset_t *mask)
+{
+	struct look l = { .count = select_to_poll(n, rd, wr, ex, NULL), .select = true };
+	size_t len = l.count * sizeof(struct pollfd);
+	struct pollfd few[FEW];
+	int ready;
+
+	l.fds = few;
+	if (l.count > FEW) {
+		void *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				   -1, 0);
+
+		if (pages == MAP_FAILED)
+			return -ENOMEM;
+		l.fds = pages;
+	}
+	ready = select_run(n, rd, wr, ex, &l, timeout, mask);
+	if (l.fds != few)
+		munmap(l.fds, len);
+	return ready;
+}
+
+/* Descriptors beyond the limit cannot be open; the kernel does not look at them. */
+static int select_clamp(int n)
+{
+	struct rlimit limit;
+
+	if (n <= FD_SETSIZE || getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)n <= limit.rlim_cur)
+		return n;
+	return (int)limit.rlim_cur;
+}
+
+int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+		 const sigset_t *mask, struct timespec *ret_left)
+{
+	int64_t deadline;
+	int ready;
+
+	if (n < 0 || !is_valid(timeout))
+		return -EINVAL;
+	deadline = deadline_of(timeout);
+	ready = select_in_room(select_clamp(n), rd, wr, ex, timeout, mask);
+	if (ret_left && deadline != WAIT_FOREVER)
+		(void)time_left(deadline, ret_left);
+	else if (ret_left && timeout)
+		*ret_left = *timeout;
+	return ready;
+}
+
+bool ready_select_ours(int n, const fd_set *rd, const fd_set *wr, const fd_set *ex)
+{
+	for (int word = 0; word * WORD_BITS < n; word++) {
+		unsigned long bits = bits_below(n, word, rd, wr, ex);
+
+		for (; bits; bits &= bits - 1) {
+			int fd = word * WORD_BITS + __builtin_ctzl(bits);
+
+			if (fd_sock(fd) || epoll_is_ours(fd))
+				return true;
+		}
+	}
+	return false;
+}

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sockets: made, named, connected, accepted (docs/wire.md, section 3).
+ *
+ * Purpose: the calls that change what a socket is. Most are one call to canald;
+ * socket, accept, shutdown and the names need no answer.
+ *
+ * Invariants
+ *  1. A number taken from the grant ring gets its INR_SOCKET and its dummy, or
+ *     an INR_CLOSE that says there is no dummy (arg[0] = 1).
+ *  2. A connection leaves a listener's FIFO only when its descriptor is there:
+ *     out of descriptors, it stays for the next accept.
+ *  3. One connect() of a stream is under way at a time: whether, and which, is
+ *     in status (sock_connecting()), changed under ctl_lock.
+ *
+ * Ownership and threads: any thread of any process of the channel.
+ *
+ * Failure: errnos of the kernel's calls; -ENETDOWN when canald is gone.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+
+#include <canal/vsocket.h>
+#include <sched.h>
+
+#include "addr.h"
+#include "data.h"
+#include "internal.h"
+
+#define TYPE_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
+#define GRANT_YIELDS 20
+#define GRANT_SLEEP_NS 100000
+#define GRANT_LIMIT_NS 1000000000LL
+
+/* A channel that is dead, as the program sees it. */
+static int no_network(int ret)
+{
+	return ret == -EPIPE ? -ENETDOWN : ret;
+}
+
+static bool nonblocking(const struct canal_sock *s)
+{
+	return data_nonblock(s, 0);
+}
+
+/* --- socket ------------------------------------------------------------ */
+
+/* AF_VSOCKET asks for canal by name, in any program. */
+static int domain_of(int domain)
+{
+	if (domain == AF_VSOCKET)
+		return AF_INET;
+	return domain == AF_VSOCKET6 ? AF_INET6 : domain;
+}
+
+/* Raw and packet sockets and other families were never canal's to serve. */
+bool socket_serves(int domain, int type, int protocol)
+{
+	int kind = type & ~TYPE_FLAGS;
+
+	(void)protocol;
+	if (domain == AF_VSOCKET || domain == AF_VSOCKET6)
+		return true;
+	return libcanal_preloaded && (domain == AF_INET || domain == AF_INET6) &&
+	       (kind == SOCK_STREAM || kind == SOCK_DGRAM);
+}
+
+static bool protocol_fits(int kind, int protocol)
+{
+	return protocol == 0 || (kind == SOCK_STREAM && protocol == IPPROTO_TCP) ||
+	       (kind == SOCK_DGRAM && protocol == IPPROTO_UDP);
+}
+
+static bool grant_try(struct channel *ch, uint32_t *ret_n)
+{
+	struct canal_region *region = ch->region;
+	uint64_t head = canal_load_acquire(&region->grant_head);
+
+	/* G1 acquire: the grant and the reset socket before grant_tail */
+	while (head < canal_load_acquire(&region->grant_tail)) {
+		uint32_t n = canal_read_once(&ch->grant[head & (ch->grant_count - 1)]);
+
+		if (canal_cas(&region->grant_head, head, head + 1)) {
+			*ret_n = n;
+			return n < ch->sock_count;
+		}
+		head = canal_load_acquire(&region->grant_head);
+	}
+	return false;
+}
+
+static void grant_pause(unsigned int tries)
+{
+	const struct timespec moment = { .tv_nsec = GRANT_SLEEP_NS };
+
+	if (tries < GRANT_YIELDS)
+		sched_yield();
+	else
+		nanosleep(&moment, NULL);
+}
+
+/* A free number; asks canald for more when the ring is empty. */
+static int grant_take(struct channel *ch, uint32_t *ret_n)
+{
+	const struct canal_inr ask = {
+		.op = CANAL_INR_NOP,
+		.sock = CANAL_NONE,
+		.slot = CANAL_NONE,
+	};
+	int64_t end;
+	int ret;
+
+	if (grant_try(ch, ret_n))
+		return 0;
+	end = wait_now() + GRANT_LIMIT_NS;
+	ret = channel_post(ch, &ask);
+	for (unsigned int tries = 0; ret == 0; tries++) {
+		grant_pause(tries);
+		if (grant_try(ch, ret_n))
+			return 0;
+		if (ch->dead)
+			return -EPIPE;
+		if (wait_now() >= end)
+			return -ENFILE;
+	}
+	return ret;
+}
+
+static void abandon(struct channel *ch, uint32_t n)
+{
+	const struct canal_inr inr = {
+		.op = CANAL_INR_CLOSE,
+		.sock = n,
+		.slot = CANAL_NONE,
+		.u.arg = { 1 },
+	};
+
+	(void)channel_post(ch, &inr);
+}
+
+/* Makes the descriptor of socket @n and puts it into the table. */
+static int descriptor_make(struct channel *ch, uint32_t n, int domain, int type)
+{
+	struct sock_ref ref = {
+		.s = channel_sock(ch, n),
+		.n = n,
+		.domain = domain,
+		.type = type & ~TYPE_FLAGS,
+	};
+	int fd = attach_local_dummy(ch, n, type & TYPE_FLAGS);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	canal_write_once(&ref.s->status, type & SOCK_NONBLOCK ? CANAL_STATUS_NONBLOCK : 0);
+	ret = fd_install_socket(fd, ref);
+	if (ret < 0) {
+		real(close)(fd);
+		return ret;
+	}
+	return fd;
+}
+
+static int open_in(struct channel *ch, int domain, int type, int protocol)
+{
+	struct canal_inr inr = { .op = CANAL_INR_SOCKET, .slot = CANAL_NONE };
+	uint32_t n;
+	int ret = grant_take(ch, &n);
+
+	if (ret < 0)
+		return ret;
+	inr.sock = n;
+	inr.u.arg[0] = domain;
+	inr.u.arg[1] = type & ~TYPE_FLAGS;
+	inr.u.arg[2] = protocol;
+	ret = channel_post(ch, &inr);
+	if (ret < 0)
+		return ret;
+	ret = descriptor_make(ch, n, domain, type);
+	if (ret < 0)
+		abandon(ch, n);
+	return ret;
+}
+
+/* The program's own limits: the kernel's socket would meet them too. */
+static bool is_final(int ret)
+{
+	return ret >= 0 || ret == -EMFILE || ret == -ENOMEM;
+}
+
+int socket_open(int domain, int type, int protocol)
+{
+	int kind = type & ~TYPE_FLAGS;
+	struct channel *ch;
+	int ret;
+
+	domain = domain_of(domain);
+	if (kind != SOCK_STREAM && kind != SOCK_DGRAM)
+		return fallback_socket(domain, type, protocol, ESOCKTNOSUPPORT);
+	if (!protocol_fits(kind, protocol))
+		return fallback_socket(domain, type, protocol, EPROTONOSUPPORT);
+	ret = channel_get(&ch);
+	if (ret == 0)
+		ret = open_in(ch, domain, type, protocol);
+	return is_final(ret) ? ret : fallback_socket(domain, type, protocol, -ret);
+}
+
+/* --- bind, listen ------------------------------------------------------ */
+
+static int call(struct sock_ref ref, struct canal_inr *inr)
+{
+	struct call_args args = { .level = 0 };
+
+	inr->sock = ref.n;
+	return no_network(channel_call(&the_channel, inr, &args));
+}
+
+/*
+ * Unlike connect and sendto, bind wants the socket's own family; AF_UNSPEC with
+ * no address is an old way to say AF_INET.
+ */
+static int bind_address(struct canal_addr *a, const struct sockaddr *addr, socklen_t len,
+			int domain)
+{
+	socklen_t least = domain == AF_INET ? sizeof(struct sockaddr_in) : ADDR_IN6_SHORT;
+	const struct sockaddr_in *in = (const void *)addr;
+
+	if (!addr)
+		return -EFAULT;
+	if (len < least)
+		return -EINVAL;
+	if (domain == AF_INET && addr->sa_family == AF_UNSPEC &&
+	    in->sin_addr.s_addr == htonl(INADDR_ANY))
+		return addr_from_in(a, addr, len, domain);
+	if (addr->sa_family != domain)
+		return -EAFNOSUPPORT;
+	return addr_from_sockaddr(a, addr, len, domain);
+}
+
+int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
+{
+	struct canal_inr inr = { .op = CANAL_INR_BIND };
+	int ret = bind_address(&inr.u.addr, addr, len, ref.domain);
+
+	if (ret < 0)
+		return ret;
+	ret = call(ref, &inr);
+	if (ret == 0)
+		(void)canal_fetch_or(&ref.s->status, CANAL_STATUS_BOUND);
+	return ret;
+}
+
+int socket_listen(struct sock_ref ref, int backlog)
+{
+	struct canal_inr inr = { .op = CANAL_INR_LISTEN, .u.arg = { backlog } };
+
+	return ref.type == SOCK_STREAM ? call(ref, &inr) : -EOPNOTSUPP;
+}
+
+/* --- accept ------------------------------------------------------------ */
+
+static bool accept_pending(const struct canal_sock *s)
+{
+	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) >=
+	       sizeof(struct canal_accept);
+}
+
+static bool accept_refused(struct canal_sock *s)
+{
+	return canal_load_acquire(&s->state) != CANAL_SOCK_LISTENING ||
+	       (canal_read_once(&s->shut) & 1) || canal_load_acquire(&s->rx.closed);
+}
+
+static bool accept_ready(void *arg)
+{
+	struct canal_sock *s = arg;
+
+	return accept_pending(s) || accept_refused(s);
+}
+
+/* Tells canald of room in a listener's FIFO when it waits for that. */
+static void accept_consumed(struct channel *ch, struct sock_ref ref, uint64_t head)
+{
+	const struct canal_inr inr = {
+		.op = CANAL_INR_RX,
+		.sock = ref.n,
+		.slot = CANAL_NONE,
+	};
+	uint64_t left = canal_read_once(&ref.s->rx.tail) - head;
+
+	if (left <= canal_read_once(&ref.s->rx.limit) / 2 && canal_take(&ref.s->rx.want_room))
+		(void)channel_post(ch, &inr);
+}
+
+/* Under rx_lock: the oldest connection, with its descriptor. */
+static int accept_oldest(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+{
+	struct canal_fifo *rx = &ref.s->rx;
+	struct canal_accept entry;
+	uint64_t head = rx->head;
+	int fd;
+
+	if (!accept_pending(ref.s))
+		return accept_refused(ref.s) ? -EINVAL : -EAGAIN;
+	if (canal_fifo_peek(rx->chunk, &ch->rx, head, &entry, sizeof(entry)) < 0 ||
+	    entry.sock >= ch->sock_count)
+		return -EPROTO;
+	fd = descriptor_make(ch, entry.sock, ref.domain, SOCK_STREAM | flags);
+	if (fd < 0)
+		return fd;
+	/* R2 release: the entry was read before head; a publication, so a fence */
+	canal_store_fence(&rx->head, head + sizeof(entry));
+	accept_consumed(ch, ref, head + sizeof(entry));
+	*ret_n = entry.sock;
+	return fd;
+}
+
+static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+{
+	int ret;
+
+	lock_take(&ref.s->rx.rx_lock);
+	ret = accept_oldest(ch, ref, flags, ret_n);
+	lock_drop(&ref.s->rx.rx_lock);
+	return no_network(ret);
+}
+
+static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+{
+	int64_t deadline = data_deadline(&ref.s->rcvtimeo_ns);
+	int ret = accept_take(ch, ref, flags, ret_n);
+
+	while (ret == -EAGAIN && !nonblocking(ref.s)) {
+		int waited = wait_socket(ch, ref.s, ref.n, WAIT_READ, accept_ready, ref.s,
+					 deadline);
+
+		if (waited < 0)
+			return no_network(waited);
+		ret = accept_take(ch, ref, flags, ret_n);
+	}
+	return ret;
+}
+
+int socket_accept(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	struct channel *ch;
+	uint32_t n;
+	int fd;
+
+	if (flags & ~TYPE_FLAGS)
+		return -EINVAL;
+	if (ref.type != SOCK_STREAM)
+		return -EOPNOTSUPP;
+	if (addr && !len)
+		return -EFAULT;
+	if (addr && (int)*len < 0)
+		return -EINVAL;
+	fd = channel_get(&ch);
+	if (fd < 0)
+		return no_network(fd);
+	fd = accept_wait(ch, ref, flags, &n);
+	if (fd >= 0 && addr)
+		addr_give(&channel_sock(ch, n)->peer, addr, len);
+	return fd;
+}
+
+/* --- connect ----------------------------------------------------------- */
+
+static bool connect_ended(void *arg)
+{
+	return !sock_connecting(arg);
+}
+
+/* Under ctl_lock: from now on sock_connecting(), until canald has an answer. */
+static void connect_mark(struct canal_sock *s)
+{
+	uint32_t odd = canal_load_acquire(&s->connects) & 1 ? SOCK_CONNECT_ODD : 0;
+
+	(void)canal_fetch_and(&s->status, ~SOCK_CONNECT_ODD);
+	(void)canal_fetch_or(&s->status, SOCK_CONNECT_BEGUN | odd);
+}
+
+/* How it ended: told to one caller, as the kernel does. */
+static int connect_result(struct canal_sock *s)
+{
+	uint32_t status = canal_fetch_and(&s->status, ~SOCK_CONNECT_BEGUN);
+	uint32_t error;
+
+	if (canal_load_acquire(&s->state) == CANAL_SOCK_CONNECTED)
+		return 0;
+	error = status & SOCK_CONNECT_BEGUN ? canal_xchg(&s->so_error, 0u) : 0;
+	return error ? -(int)error : -ECONNABORTED;
+}
+
+/* Under ctl_lock. 1: a connect() is under way now, whoever began it. */
+static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
+{
+	uint32_t state = canal_load_acquire(&ref.s->state);
+	int ret;
+
+	if (sock_connecting(ref.s))
+		return nonblocking(ref.s) ? -EALREADY : 1;
+	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
+		return connect_result(ref.s);
+	if (state == CANAL_SOCK_CONNECTED || state == CANAL_SOCK_LISTENING)
+		return -EISCONN;
+	connect_mark(ref.s);
+	ret = channel_post(ch, inr);
+	if (ret < 0) {
+		(void)canal_fetch_and(&ref.s->status, ~SOCK_CONNECT_BEGUN);
+		return no_network(ret);
+	}
+	return nonblocking(ref.s) ? -EINPROGRESS : 1;
+}
+
+static int connect_wait(struct channel *ch, struct sock_ref ref)
+{
+	int ret = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_WRITE, connect_ended, ref.s,
+			      data_deadline(&ref.s->sndtimeo_ns));
+
+	if (ret == -EAGAIN)
+		return -EINPROGRESS;
+	return ret < 0 ? no_network(ret) : connect_result(ref.s);
+}
+
+static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
+{
+	int ret;
+
+	lock_take(&ref.s->ctl_lock);
+	ret = connect_begin(ch, ref, inr);
+	lock_drop(&ref.s->ctl_lock);
+	return ret == 1 ? connect_wait(ch, ref) : ret;
+}
+
+/* AF_UNSPEC: whatever it was connected to, it is not any more. */
+static int dissolve_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
+{
+	int ret;
+
+	lock_take(&ref.s->ctl_lock);
+	connect_mark(ref.s);
+	ret = channel_post(ch, inr);
+	lock_drop(&ref.s->ctl_lock);
+	if (ret == 0)
+		ret = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_WRITE, connect_ended, ref.s,
+				  WAIT_FOREVER);
+	(void)canal_fetch_and(&ref.s->status, ~SOCK_CONNECT_BEGUN);
+	(void)canal_xchg(&ref.s->so_error, 0u);
+	return no_network(ret);
+}
+
+int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_CONNECT,
+		.sock = ref.n,
+		.slot = CANAL_NONE,
+	};
+	bool stream = ref.type == SOCK_STREAM;
+	struct channel *ch;
+	int ret = channel_get(&ch);
+
+	if (ret < 0)
+		return no_network(ret);
+	if (!addr && len)
+		return -EFAULT;
+	ret = addr_family(addr, len);
+	if (ret < 0)
+		return ret;
+	if (ret == AF_UNSPEC)
+		return stream ? dissolve_stream(ch, ref, &inr) : call(ref, &inr);
+	if (stream && ret != ref.domain)
+		return len < sizeof(struct sockaddr_in) ? -EINVAL : -EAFNOSUPPORT;
+	ret = addr_from_sockaddr(&inr.u.addr, addr, len, ref.domain);
+	if (ret < 0)
+		return ret;
+	return stream ? connect_stream(ch, ref, &inr) : call(ref, &inr);
+}
+
+/* --- shutdown, names --------------------------------------------------- */
+
+/* The bits are set in any case: they wake who is blocked, as in the kernel. */
+int socket_shutdown(struct sock_ref ref, int how)
+{
+	const struct canal_inr inr = {
+		.op = CANAL_INR_SHUTDOWN,
+		.sock = ref.n,
+		.slot = CANAL_NONE,
+		.u.arg = { how },
+	};
+	uint32_t state = canal_load_acquire(&ref.s->state);
+	bool connected = ref.type == SOCK_DGRAM ? ref.s->peer.family != 0 :
+						     state == CANAL_SOCK_CONNECTED;
+	int ret;
+
+	if (how < SHUT_RD || how > SHUT_RDWR)
+		return -EINVAL;
+	if (canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)
+		connected = false;
+	(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
+	ret = channel_post(&the_channel, &inr);
+	if (ret < 0)
+		return no_network(ret);
+	return connected || state == CANAL_SOCK_LISTENING ? 0 : -ENOTCONN;
+}
+
+static int name_check(const struct sockaddr *addr, const socklen_t *len)
+{
+	if (!addr || !len)
+		return -EFAULT;
+	return (int)*len < 0 ? -EINVAL : 0;
+}
+
+int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
+{
+	struct canal_addr local = ref.s->local;
+	int ret = name_check(addr, len);
+
+	if (ret < 0)
+		return ret;
+	if (!local.family)
+		local = (struct canal_addr){ .family = ref.domain };
+	addr_give(&local, addr, len);
+	return 0;
+}
+
+int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
+{
+	struct canal_addr peer = ref.s->peer;
+	int ret = name_check(addr, len);
+
+	if (ret < 0)
+		return ret;
+	if (!peer.family || (ref.type == SOCK_STREAM &&
+			     (canal_load_acquire(&ref.s->state) != CANAL_SOCK_CONNECTED ||
+			      canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)))
+		return -ENOTCONN;
+	addr_give(&peer, addr, len);
+	return 0;
+}

@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Streams: what send and recv do on a TCP socket, and what poll sees of any.
+ *
+ * Purpose: a send that finds room and a recv that finds bytes are a copy and
+ * one atomic store, with no system call. They are written straight here, in
+ * send_small() and recv_ready(); all else (several buffers, chunk borders, a
+ * full or empty FIFO, states, errors) goes through send_slow() and recv_slow().
+ *
+ * Invariants
+ *  1. Bytes lie in chunks of the table before tail says so (R1).
+ *  2. tail - head never exceeds TX_MOST, and an entry of the table that is not
+ *     CANAL_NONE is either behind head or belongs to the position in hand.
+ *  3. No lock is held across a sleep.
+ *
+ * Ownership and threads: any thread of any process of the channel; one producer
+ * at a time by tx_lock, one consumer by rx_lock.
+ *
+ * Failure: -errno as Linux gives it, in its order: recv gives the bytes that are
+ * there before an error; a pending error comes before EPIPE. SIGPIPE is raised
+ * here. A signal handler on top of the same FIFO's holder gets -EAGAIN. A bad
+ * buffer is a SIGSEGV, not EFAULT.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "data.h"
+#include "sys.h"
+
+/* A long send or recv tells the host after this many bytes: it works meanwhile. */
+#define SEND_PIECE (32u << 10)
+#define RECV_PIECE (64u << 10)
+/* Before asking again for a chunk when the channel has none. */
+#define NO_CHUNK_NAP_NS 1000000
+
+/* Flags that change nothing about a send that finds room: MSG_MORE is left to
+ * the FIFO, which coalesces anyway. */
+#define SEND_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_CONFIRM)
+#define RECV_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+
+#define SHUT_READ 1u
+#define SHUT_WRITE 2u
+
+/* --- shared with dgram.c ----------------------------------------------- */
+
+void cursor_take(struct cursor *c, uint8_t *to, size_t len)
+{
+	while (len) {
+		size_t part = c->iov->iov_len - c->done;
+
+		if (part > len)
+			part = len;
+		if (part)
+			memcpy(to, (const uint8_t *)c->iov->iov_base + c->done, part);
+		to += part;
+		len -= part;
+		c->done += part;
+		if (len) {
+			c->iov++;
+			c->done = 0;
+		}
+	}
+}
+
+void cursor_put(struct cursor *c, const uint8_t *from, size_t len)
+{
+	while (len) {
+		size_t part = c->iov->iov_len - c->done;
+
+		if (part > len)
+			part = len;
+		if (part)
+			memcpy((uint8_t *)c->iov->iov_base + c->done, from, part);
+		from += part;
+		len -= part;
+		c->done += part;
+		if (len) {
+			c->iov++;
+			c->done = 0;
+		}
+	}
+}
+
+__attribute__((noinline)) void data_post(uint32_t op, uint32_t n)
+{
+	struct canal_inr inr = { .op = (canal_u8)op, .sock = n, .slot = CANAL_NONE };
+
+	/* A dead channel shows elsewhere. */
+	(void)channel_post(&the_channel, &inr);
+}
+
+void data_settle(struct canal_sock *s)
+{
+	for (unsigned int i = 0; !data_settled(s) && !channel_gone(&the_channel); i++) {
+		if (i < 100)
+			canal_relax();
+		else if (i < 200)
+			sys_yield();
+		else
+			(void)wait_nap(50000);
+	}
+}
+
+/*
+ * Of the chunks that the host has passed, the one it passed last is the warmest:
+ * that is used, the others go to the pool. An entry that is in use already was
+ * left by a producer that got no further.
+ */
+__attribute__((noinline)) uint32_t tx_chunk(struct canal_sock *s, uint64_t pos, uint64_t head)
+{
+	struct canal_fifo *f = &s->tx;
+	struct canal_pool *pool = &the_channel.tx_pool;
+	uint64_t start = pos & ~(uint64_t)(CANAL_CHUNK - 1);
+	uint32_t *entry = &f->chunk[canal_fifo_index(pos)];
+	uint32_t id = *entry, back;
+
+	if (id < pool->count && start - f->reclaim < CANAL_FIFO_MAX)
+		return id;
+	id = CANAL_NONE;
+	while ((back = canal_fifo_take_back(f->chunk, &f->reclaim, head)) != CANAL_NONE) {
+		if (id != CANAL_NONE)
+			canal_pool_give(pool, id);
+		id = back;
+	}
+	if (id == CANAL_NONE)
+		id = canal_pool_take(pool);
+	if (id == CANAL_NONE)
+		return id;
+	canal_write_once(entry, id);
+	wait_note_tx(s);
+	return id;
+}
+
+/* --- sending ----------------------------------------------------------- */
+
+/* Nothing stands against a send. */
+static inline bool send_open(const struct canal_sock *s)
+{
+	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTED &&
+	       !canal_read_once(&s->so_error) && !(canal_read_once(&s->shut) & SHUT_WRITE) &&
+	       canal_read_once(&s->rx.closed) != CANAL_CLOSED_RESET;
+}
+
+/**
+ * send_small() - one buffer into the chunk in hand
+ *
+ * Context: the hot path. head is not looked at while what was seen of it last
+ * leaves enough room.
+ * Return: false when it needs more than that; nothing is done then.
+ */
+static inline bool send_small(struct canal_sock *s, uint32_t n, const void *buf, size_t len)
+{
+	struct canal_fifo *f = &s->tx;
+	struct canal_arena *arena = &the_channel.tx;
+	uint32_t offset, id;
+	uint64_t tail;
+	bool fits;
+
+	if (unlikely(len - 1 >= CANAL_CHUNK) || unlikely(!send_open(s)) ||
+	    unlikely(!lock_enter(&f->tx_lock)))
+		return false;
+	tail = f->tail;
+	offset = canal_fifo_offset(tail);
+	id = f->chunk[canal_fifo_index(tail)];
+	/* At offset 0 the entry may be that of the round before. */
+	fits = offset && offset + len <= CANAL_CHUNK && id < arena->count &&
+	       tx_room(f, tail, f->head_seen) >= len;
+	if (likely(fits)) {
+		memcpy(canal_arena_chunk(arena, id) + offset, buf, len);
+		tx_publish(s, n, tail + len);
+	}
+	lock_leave(&f->tx_lock);
+	return fits;
+}
+
+struct send_job {
+	struct canal_sock *s;
+	uint32_t n;
+	int flags;
+	struct cursor at;
+	size_t left, sent;
+	int64_t deadline; /* 0: not yet known */
+	bool no_chunk;
+};
+
+static bool sock_is_connecting(const struct canal_sock *s)
+{
+	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTING || sock_connecting(s);
+}
+
+static bool send_connected(void *arg)
+{
+	return !sock_is_connecting(arg);
+}
+
+static bool send_possible(void *arg)
+{
+	struct canal_sock *s = arg;
+
+	return tx_writable_armed(&s->tx) || !send_open(s);
+}
+
+static int send_wait(struct send_job *job, bool (*ready)(void *))
+{
+	if (data_nonblock(job->s, job->flags))
+		return -EAGAIN;
+	if (!job->deadline)
+		job->deadline = data_deadline(&job->s->sndtimeo_ns);
+	return wait_socket(&the_channel, job->s, job->n, WAIT_WRITE, ready, job->s, job->deadline);
+}
+
+/* Copies what there is room for. Under tx_lock. */
+static void send_locked(struct send_job *job)
+{
+	struct canal_fifo *f = &job->s->tx;
+	struct canal_arena *arena = &the_channel.tx;
+	uint64_t tail = f->tail, room;
+
+	while (job->left) {
+		uint64_t part = CANAL_CHUNK - canal_fifo_offset(tail);
+		uint32_t id;
+
+		/* R2 acquire: the host's reads before our writes to that room */
+		f->head_seen = canal_load_acquire(&f->head);
+		room = tx_room(f, tail, f->head_seen);
+		if (!room)
+			break;
+		id = tx_chunk(job->s, tail, f->head_seen);
+		job->no_chunk = id == CANAL_NONE;
+		if (job->no_chunk)
+			break;
+		part = part < room ? part : room;
+		part = part < job->left ? part : job->left;
+		cursor_take(&job->at, canal_arena_chunk(arena, id) + canal_fifo_offset(tail), part);
+		tail += part;
+		job->left -= part;
+		job->sent += part;
+		if (tail - f->tail >= SEND_PIECE)
+			tx_publish(job->s, job->n, tail);
+	}
+	if (tail != f->tail)
+		tx_publish(job->s, job->n, tail);
+}
+
+/* The FIFO took less than it was given: room, or the reason why not. */
+static int send_full(struct send_job *job)
+{
+	if (channel_gone(&the_channel))
+		return -EPIPE;
+	if (job->no_chunk)
+		return data_nonblock(job->s, job->flags) ? -EAGAIN : wait_nap(NO_CHUNK_NAP_NS);
+	if (send_possible(job->s)) /* arms want_room, for epoll as well */
+		return 0;
+	return send_wait(job, send_possible);
+}
+
+static int send_loop(struct send_job *job)
+{
+	struct canal_sock *s = job->s;
+	int err;
+
+	for (;;) {
+		if (unlikely(!send_open(s))) {
+			if (canal_read_once(&s->so_error) || !sock_is_connecting(s))
+				return -EPIPE;
+			err = send_wait(job, send_connected);
+			if (err)
+				return err;
+			continue;
+		}
+		if (!job->left)
+			return 0;
+		if (!lock_enter(&s->tx.tx_lock))
+			return -EAGAIN;
+		send_locked(job);
+		lock_leave(&s->tx.tx_lock);
+		if (!job->left)
+			return 0;
+		err = send_full(job);
+		if (err)
+			return err;
+	}
+}
+
+static void raise_sigpipe(void)
+{
+	long pid = sys_call2(SYS_getpid, 0, 0);
+
+	(void)sys_call4(SYS_tgkill, pid, lock_me(), SIGPIPE, 0);
+}
+
+static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_t n,
+						   const struct iovec *iov, int count, int flags)
+{
+	struct send_job job = { .s = s, .n = n, .flags = flags, .at = { iov, 0 } };
+	ssize_t total = iov_total(iov, count);
+	int err, pending;
+
+	if (total < 0)
+		return total;
+	if (flags & (MSG_OOB | MSG_FASTOPEN))
+		return -EOPNOTSUPP;
+	job.left = (size_t)total;
+	err = send_loop(&job);
+	if (job.sent || !err)
+		return (ssize_t)job.sent;
+	if (err != -EPIPE)
+		return err;
+	pending = data_take_error(s);
+	if (pending)
+		return pending;
+	if (!(flags & MSG_NOSIGNAL))
+		raise_sigpipe();
+	return -EPIPE;
+}
+
+ssize_t stream_send(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count, int flags)
+{
+	if (likely(count == 1) && likely(!(flags & ~SEND_PLAIN)) &&
+	    likely(send_small(s, n, iov->iov_base, iov->iov_len)))
+		return (ssize_t)iov->iov_len;
+	return send_slow(s, n, iov, count, flags);
+}
+
+/* --- receiving --------------------------------------------------------- */
+
+/* Bytes of the chunk that @pos lies in, at most @most; 0: the host named none. */
+static inline uint64_t rx_piece(const struct canal_fifo *f, uint64_t pos, uint64_t most,
+				const uint8_t **ret_at)
+{
+	uint32_t offset = canal_fifo_offset(pos);
+	uint64_t part = CANAL_CHUNK - offset;
+	uint32_t id = canal_read_once(&f->chunk[canal_fifo_index(pos)]);
+
+	if (unlikely(id >= the_channel.rx.count))
+		return 0;
+	*ret_at = canal_arena_chunk(&the_channel.rx, id) + offset;
+	return part < most ? part : most;
+}
+
+/**
+ * recv_ready() - what is there, into one buffer
+ *
+ * Context: the hot path.
+ * Return: bytes, 0 when there are none or when it is not that simple.
+ */
+static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, size_t len)
+{
+	struct canal_fifo *f = &s->rx;
+	uint64_t head, tail, told, part;
+	const uint8_t *at;
+	size_t got = 0;
+
+	if (unlikely(canal_read_once(&s->state) != CANAL_SOCK_CONNECTED) ||
+	    unlikely(!lock_enter(&f->rx_lock)))
+		return 0;
+	head = told = f->head;
+	/* R1 acquire: tail before the bytes below it; pairs with the host's publication */
+	tail = canal_load_acquire(&f->tail);
+	if (len > tail - head)
+		len = tail - head;
+	while (got < len && (part = rx_piece(f, head, len - got, &at))) {
+		memcpy(buf + got, at, part);
+		got += part;
+		head += part;
+		if (unlikely(head - told >= RECV_PIECE)) {
+			rx_consumed(s, n, head, tail);
+			told = head;
+		}
+	}
+	if (head != told)
+		rx_consumed(s, n, head, tail);
+	lock_leave(&f->rx_lock);
+	return got;
+}
+
+struct recv_job {
+	struct canal_sock *s;
+	uint32_t n;
+	int flags;
+	const struct iovec *iov;
+	struct cursor at;
+	size_t total, got;
+	size_t seen;      /* bytes in RX that did not satisfy (MSG_PEEK) */
+	int64_t deadline; /* 0: not yet known */
+};
+
+static void recv_locked(struct recv_job *job)
+{
+	struct canal_fifo *f = &job->s->rx;
+	uint64_t head = f->head, told = head, part;
+	/* R1 acquire: tail before the bytes below it */
+	uint64_t tail = canal_load_acquire(&f->tail);
+	bool peek = job->flags & MSG_PEEK;
+	const uint8_t *at;
+
+	if (peek) { /* from the beginning each time */
+		job->at = (struct cursor){ job->iov, 0 };
+		job->got = 0;
+		job->seen = tail - head;
+	}
+	while (job->got < job->total && head != tail) {
+		uint64_t most = tail - head;
+
+		if (most > job->total - job->got)
+			most = job->total - job->got;
+		part = rx_piece(f, head, most, &at);
+		if (!part)
+			break;
+		if (!(job->flags & MSG_TRUNC))
+			cursor_put(&job->at, at, part);
+		job->got += part;
+		head += part;
+		if (!peek && head - told >= RECV_PIECE) {
+			rx_consumed(job->s, job->n, head, tail);
+			told = head;
+		}
+	}
+	if (!peek && head != told)
+		rx_consumed(job->s, job->n, head, tail);
+}
+
+static bool rx_has(const struct canal_sock *s, size_t more_than)
+{
+	/* R1 acquire: tail before what we do because of it */
+	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) > more_than;
+}
+
+/* Why a recv does not go on waiting: bytes, an end, an error. */
+static bool recv_possible(void *arg)
+{
+	struct recv_job *job = arg;
+	struct canal_sock *s = job->s;
+	uint32_t state = canal_read_once(&s->state);
+
+	return rx_has(s, job->seen) || canal_load_acquire(&s->rx.closed) ||
+	       canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & SHUT_READ) ||
+	       (state != CANAL_SOCK_CONNECTED && !sock_is_connecting(s));
+}
+
+#define RECV_END 1   /* nothing will follow */
+#define RECV_AGAIN 2 /* look once more */
+
+/**
+ * recv_verdict() - RX is empty: what now
+ *
+ * tail is looked at again behind closed: the host publishes the last bytes first.
+ * Return: 0 to wait, RECV_END, RECV_AGAIN, or -errno.
+ */
+static int recv_verdict(struct recv_job *job)
+{
+	struct canal_sock *s = job->s;
+	/* R1 acquire: closed before the look at tail */
+	uint32_t closed = canal_load_acquire(&s->rx.closed);
+	uint32_t state = canal_load_acquire(&s->state);
+	int err;
+
+	if (rx_has(s, job->seen))
+		return RECV_AGAIN;
+	if (closed == CANAL_CLOSED_EOF)
+		return RECV_END;
+	if (job->got && canal_read_once(&s->so_error))
+		return RECV_END; /* the next call takes the error */
+	err = data_take_error(s);
+	if (err)
+		return err;
+	if (closed || (canal_read_once(&s->shut) & SHUT_READ))
+		return RECV_END;
+	if (sock_is_connecting(s) || state == CANAL_SOCK_CONNECTED)
+		return channel_gone(&the_channel) ? -ECONNRESET : 0;
+	return state == CANAL_SOCK_FAILED || state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
+}
+
+static int recv_wait(struct recv_job *job)
+{
+	struct canal_sock *s = job->s;
+	int err;
+
+	if (data_nonblock(s, job->flags))
+		return -EAGAIN;
+	if (!job->deadline)
+		job->deadline = data_deadline(&s->rcvtimeo_ns);
+	err = wait_socket(&the_channel, s, job->n, WAIT_READ, recv_possible, job, job->deadline);
+	return err == -EPIPE ? -ECONNRESET : err;
+}
+
+/* Bytes to wait for. A peek never waits for more than RX can hold. */
+static size_t recv_enough(const struct recv_job *job)
+{
+	uint64_t half = canal_read_once(&job->s->rx.limit) / 2;
+
+	if (!(job->flags & MSG_WAITALL))
+		return 1;
+	if (!(job->flags & MSG_PEEK) || job->total <= half)
+		return job->total;
+	return half ? half : 1;
+}
+
+static int recv_loop(struct recv_job *job)
+{
+	size_t enough = recv_enough(job);
+	int r;
+
+	for (;;) {
+		if (!lock_enter(&job->s->rx.rx_lock))
+			return -EAGAIN;
+		recv_locked(job);
+		lock_leave(&job->s->rx.rx_lock);
+		if (job->got >= enough || (!job->total && rx_has(job->s, 0)))
+			return 0;
+		r = recv_verdict(job);
+		if (r == RECV_AGAIN)
+			continue;
+		if (r)
+			return r < 0 ? r : 0;
+		r = recv_wait(job);
+		if (r)
+			return r;
+	}
+}
+
+static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_t n,
+						   const struct iovec *iov, int count, int flags)
+{
+	struct recv_job job = { .s = s, .n = n, .flags = flags, .iov = iov, .at = { iov, 0 } };
+	ssize_t total = iov_total(iov, count);
+	int err;
+
+	if (total < 0)
+		return total;
+	if (flags & MSG_ERRQUEUE)
+		return -EAGAIN;
+	if (canal_read_once(&s->state) == CANAL_SOCK_LISTENING)
+		return -ENOTCONN;
+	if (flags & MSG_OOB)
+		return -EINVAL;
+	job.total = (size_t)total;
+	err = recv_loop(&job);
+	return job.got ? (ssize_t)job.got : err;
+}
+
+ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count, int flags)
+{
+	if (likely(count == 1) && likely(!(flags & ~RECV_PLAIN))) {
+		size_t got = recv_ready(s, n, iov->iov_base, iov->iov_len);
+
+		if (likely(got))
+			return (ssize_t)got;
+	}
+	return recv_slow(s, n, iov, count, flags);
+}
+
+/* --- readiness --------------------------------------------------------- */
+
+#define EVENTS_IN (POLLIN | POLLRDNORM)
+#define EVENTS_OUT (POLLOUT | POLLWRNORM)
+
+/* Linux's sk_shutdown: what was shut from here, and from there. */
+static uint32_t sock_shutdown_mask(const struct canal_sock *s)
+{
+	uint32_t mask = canal_read_once(&s->shut) & (SHUT_READ | SHUT_WRITE);
+	uint32_t closed = canal_load_acquire(&s->rx.closed);
+
+	if (closed == CANAL_CLOSED_EOF)
+		mask |= SHUT_READ;
+	else if (closed)
+		mask |= SHUT_READ | SHUT_WRITE;
+	return mask;
+}
+
+static short events_of_end(uint32_t shut, bool hung_up)
+{
+	short mask = 0;
+
+	if (shut & SHUT_READ)
+		mask |= EVENTS_IN | POLLRDHUP;
+	if (hung_up || shut == (SHUT_READ | SHUT_WRITE))
+		mask |= POLLHUP;
+	return mask;
+}
+
+/* tcp_poll() of a socket that does not listen. */
+static short events_of_stream(struct canal_sock *s, short events, uint32_t state)
+{
+	uint32_t shut = sock_shutdown_mask(s);
+	bool connecting = sock_is_connecting(s);
+	short mask;
+
+	if (state == CANAL_SOCK_FAILED && !connecting)
+		shut = SHUT_READ | SHUT_WRITE;
+	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
+	if (connecting)
+		return mask;
+	if ((events & EVENTS_IN) && rx_has(s, 0))
+		mask |= EVENTS_IN;
+	/* What is not connected sends nothing, and so is never full. */
+	if ((shut & SHUT_WRITE) || state != CANAL_SOCK_CONNECTED)
+		mask |= EVENTS_OUT;
+	else if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
+		mask |= EVENTS_OUT;
+	return mask;
+}
+
+/* datagram_poll() */
+static short events_of_dgram(struct canal_sock *s, short events)
+{
+	short mask = events_of_end(sock_shutdown_mask(s), false);
+
+	if ((events & EVENTS_IN) && rx_has(s, 0))
+		mask |= EVENTS_IN;
+	if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
+		mask |= EVENTS_OUT;
+	return mask;
+}
+
+short sock_events(struct canal_sock *s, short events)
+{
+	uint32_t state;
+	short mask;
+
+	if (unlikely(!data_settled(s)))
+		data_settle(s);
+	/* of R1's kind: state before what hangs on it */
+	state = canal_load_acquire(&s->state);
+	if (unlikely(channel_gone(&the_channel)))
+		mask = POLLERR | POLLHUP | POLLRDHUP | EVENTS_IN | EVENTS_OUT;
+	else if (state == CANAL_SOCK_LISTENING)
+		mask = rx_has(s, 0) ? EVENTS_IN : 0;
+	else if (s->type == SOCK_DGRAM)
+		mask = events_of_dgram(s, events);
+	else
+		mask = events_of_stream(s, events, state);
+	if (canal_read_once(&s->so_error))
+		mask |= POLLERR;
+	return mask & (events | POLLERR | POLLHUP);
+}

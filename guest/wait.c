@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting: look, yield, sleep; and the locks, which only look and yield.
+ *
+ * Purpose: docs/wire.md section 6. A thread that has to wait looks at shared
+ * memory a bounded number of times. Then it arms its wait slot, looks once more
+ * and reads from the slot's pipe, into which canald writes one byte.
+ *
+ * Invariants
+ *  1. The bits in rd_waiters and wr_waiters are never taken back here: a thread
+ *     whose slot has the same number modulo 64 may rely on them. A bit that
+ *     stays costs canald one look.
+ *  2. One sleep per slot at a time. A signal handler that waits on top of a
+ *     sleep has a slot of its own (waiter_borrow()).
+ *  3. A byte in the pipe means "look again", no more: bytes may be stale.
+ *
+ * Ownership and threads: a slot belongs to a thread from its first sleep to its
+ * exit. What is thread-local here is forgotten in a forked child.
+ *
+ * Failure: no slot or no pipe left: short naps instead. End-of-file on the pipe:
+ * canald is gone, the channel is dead, -EPIPE.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "guest.h"
+#include "lock.h"
+#include "sys.h"
+
+#define NSEC_PER_SEC 1000000000LL
+/* Yields after the looks, with a look each. */
+#define SPIN_YIELDS 8
+/* Every so many waits spin to the full, to see whether it pays again. */
+#define SPIN_PROBE 16
+/* Between looks of one who has no slot. */
+#define POOR_NAP_NS 200000
+/* A thread remembers this many sockets for the trim. */
+#define NOTED 16
+/* Slots whose pipes a forked child closes; the wire has no more. */
+#define WAIT_SLOTS 1024
+
+#define TLS __thread __attribute__((tls_model("initial-exec")))
+
+static TLS struct waiter own_waiter; /* client 0: none */
+static TLS bool own_busy;
+static TLS uint32_t spin_looks;      /* 0: not yet asked */
+static TLS uint32_t spin_waits;
+static TLS struct canal_sock *noted[NOTED];
+static TLS uint32_t noted_count;
+
+/* Read ends of this process's threads, by slot, plus 1; for wait_after_fork(). */
+static int slot_fd[WAIT_SLOTS];
+
+static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t exit_key;
+
+int64_t wait_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+int wait_nap(int64_t ns)
+{
+	struct timespec t = { .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
+
+	return (int)sys_call2(SYS_nanosleep, &t, 0);
+}
+
+/* --- wait slots -------------------------------------------------------- */
+
+static int slot_claim(struct channel *ch, uint32_t *ret_slot)
+{
+	uint32_t *used = &ch->region->wait_used;
+
+	for (uint32_t i = 0; i < ch->wait_count; i++) {
+		struct canal_wait *wait = &ch->wait[i];
+
+		/* Grown by us or by somebody else: slot i counts now. */
+		if (i >= canal_read_once(used))
+			(void)canal_cas(used, i, i + 1);
+		if (canal_read_once(&wait->owner) || !canal_cas(&wait->owner, 0u, ch->client))
+			continue;
+		canal_write_once(&wait->sock, CANAL_NONE);
+		canal_disarm(&wait->armed);
+		canal_write_once(&ch->call[i].state, CANAL_CALL_IDLE);
+		*ret_slot = i;
+		return 0;
+	}
+	return -ENFILE;
+}
+
+static void slot_free(struct channel *ch, uint32_t slot)
+{
+	canal_disarm(&ch->wait[slot].armed);
+	/* K1 release: the next owner finds the slot as we left it */
+	canal_store_release(&ch->wait[slot].owner, 0u);
+}
+
+int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w)
+{
+	struct waiter w = { .client = 0 };
+	int err;
+
+	if (unlikely(!canal_load_acquire(&ch->client))) {
+		err = channel_get(&ch);
+		if (err)
+			return err;
+	}
+	err = slot_claim(ch, &w.slot);
+	if (err)
+		return err;
+	err = attach_local_waiter(ch, w.slot, nonblock, &w.fd);
+	if (err) {
+		slot_free(ch, w.slot);
+		return err;
+	}
+	w.client = ch->client;
+	*ret_w = w;
+	return 0;
+}
+
+void waiter_release(struct channel *ch, struct waiter *w)
+{
+	int saved = errno;
+
+	slot_free(ch, w->slot);
+	fd_close_own(w->fd);
+	w->client = 0;
+	errno = saved;
+}
+
+/* The thread ends. */
+static void own_release(void *unused)
+{
+	(void)unused;
+	if (!own_waiter.client || own_waiter.client != the_channel.client)
+		return;
+	wait_trim(&the_channel);
+	canal_write_once(&slot_fd[own_waiter.slot % WAIT_SLOTS], 0);
+	waiter_release(&the_channel, &own_waiter);
+	own_busy = false;
+}
+
+static void exit_key_make(void)
+{
+	(void)pthread_key_create(&exit_key, own_release);
+}
+
+static __attribute__((noinline)) int own_claim(struct channel *ch)
+{
+	int err = waiter_claim(ch, false, &own_waiter);
+
+	if (err)
+		return err;
+	canal_write_once(&slot_fd[own_waiter.slot % WAIT_SLOTS], own_waiter.fd + 1);
+	pthread_once(&exit_key_once, exit_key_make);
+	(void)pthread_setspecific(exit_key, &own_waiter);
+	return 0;
+}
+
+int waiter_get(struct channel *ch, struct waiter **ret_w)
+{
+	if (unlikely(!own_waiter.client)) {
+		int err = own_claim(ch);
+
+		if (err)
+			return err;
+	}
+	*ret_w = &own_waiter;
+	return 0;
+}
+
+int waiter_borrow(struct channel *ch, struct waiter *spare, struct waiter **ret_w)
+{
+	int err;
+
+	if (unlikely(own_busy)) {
+		*ret_w = spare;
+		return waiter_claim(ch, false, spare);
+	}
+	own_busy = true; /* first: a handler between the two takes a spare */
+	err = waiter_get(ch, ret_w);
+	if (err)
+		own_busy = false;
+	return err;
+}
+
+void waiter_return(struct channel *ch, struct waiter *w)
+{
+	if (likely(w == &own_waiter))
+		own_busy = false;
+	else
+		waiter_release(ch, w);
+}
+
+void wait_after_fork(void)
+{
+	for (uint32_t i = 0; i < WAIT_SLOTS; i++) {
+		if (!slot_fd[i])
+			continue;
+		fd_close_own(slot_fd[i] - 1);
+		slot_fd[i] = 0;
+	}
+	own_waiter.client = 0;
+	own_busy = false;
+	lock_self = 0;
+}
+
+/* --- spinning ---------------------------------------------------------- */
+
+static bool spin(uint32_t looks, uint32_t yields, bool (*ready)(void *), void *arg)
+{
+	for (uint32_t i = 0; i < looks; i++) {
+		if (ready(arg))
+			return true;
+		canal_relax();
+	}
+	for (uint32_t i = 0; i < yields; i++) {
+		if (ready(arg))
+			return true;
+		sys_yield();
+	}
+	return ready(arg);
+}
+
+/*
+ * Spinning that found nothing halves what the thread spends on the next one,
+ * down to a sixteenth and one yield; spinning that paid, and every sixteenth
+ * wait, restores it.
+ */
+bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg)
+{
+	uint32_t most = canal_read_once(&ch->region->spin_looks);
+	uint32_t looks = spin_looks;
+	bool paid;
+
+	if (!looks || looks > most || spin_waits++ % SPIN_PROBE == 0)
+		looks = most;
+	paid = spin(looks, most ? 1 + SPIN_YIELDS * looks / most : 0, ready, arg);
+	spin_looks = paid ? most : looks / 2 > most / 16 ? looks / 2 : most / 16;
+	if (!spin_looks)
+		spin_looks = 1;
+	return paid;
+}
+
+/* --- sleeping ---------------------------------------------------------- */
+
+static int pipe_read(struct channel *ch, long got)
+{
+	if (got > 0)
+		return 0;
+	if (got < 0)
+		return (int)got;
+	canal_write_once(&ch->dead, true); /* canald had the only write end */
+	return -EPIPE;
+}
+
+/* Sleeps until a byte comes; a cancellation point, as the program's call is. */
+static int pipe_sleep(struct channel *ch, int fd, int64_t deadline)
+{
+	char bytes[64];
+	int saved = errno, err = 0;
+
+	if (deadline != WAIT_FOREVER) {
+		int64_t left = deadline - wait_now();
+		struct timespec t = { .tv_sec = left / NSEC_PER_SEC,
+				      .tv_nsec = left % NSEC_PER_SEC };
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		int n = left > 0 ? real(ppoll)(&p, 1, &t, NULL) : 0;
+
+		if (n <= 0)
+			err = n ? -errno : -EAGAIN;
+	}
+	if (!err) {
+		ssize_t got = real(read)(fd, bytes, sizeof(bytes));
+
+		err = pipe_read(ch, got < 0 ? -errno : got);
+	}
+	errno = saved;
+	return err;
+}
+
+/* One armed sleep. 0: ready or woken, look again. */
+static int sleep_once(struct channel *ch, struct canal_sock *s, const struct waiter *w,
+		      int words, bool (*ready)(void *), void *arg, int64_t deadline)
+{
+	struct canal_wait *slot = &ch->wait[w->slot];
+	int err = 0;
+
+	canal_arm(&slot->armed); /* S1 */
+	if (words & WAIT_READ)
+		canal_arm_bit(&s->rd_waiters, w->slot); /* S1 */
+	if (words & WAIT_WRITE)
+		canal_arm_bit(&s->wr_waiters, w->slot); /* S1 */
+	if (!ready(arg))
+		err = pipe_sleep(ch, w->fd, deadline);
+	canal_disarm(&slot->armed);
+	return err;
+}
+
+/* For who gets no wait slot. */
+static int sleep_poorly(struct channel *ch, bool (*ready)(void *), void *arg, int64_t deadline)
+{
+	int err = 0;
+
+	while (!ready(arg) && !err) {
+		if (channel_gone(ch))
+			err = -EPIPE;
+		else if (deadline != WAIT_FOREVER && wait_now() >= deadline)
+			err = -EAGAIN;
+		else
+			err = wait_nap(POOR_NAP_NS);
+	}
+	return ready(arg) ? 0 : err;
+}
+
+int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
+		bool (*ready)(void *), void *arg, int64_t deadline)
+{
+	struct waiter spare, *w;
+	int err = 0;
+
+	if (wait_spin(ch, ready, arg))
+		return 0;
+	wait_trim(ch);
+	if (waiter_borrow(ch, &spare, &w))
+		return sleep_poorly(ch, ready, arg, deadline);
+	canal_write_once(&ch->wait[w->slot].sock, number);
+	while (!ready(arg) && !err)
+		err = channel_gone(ch) ? -EPIPE :
+					 sleep_once(ch, s, w, words, ready, arg, deadline);
+	waiter_return(ch, w);
+	return err && ready(arg) ? 0 : err;
+}
+
+int wait_slot(struct channel *ch, struct waiter *w, bool (*ready)(void *), void *arg)
+{
+	struct canal_wait *slot = &ch->wait[w->slot];
+	char bytes[64];
+	int err = 0;
+
+	if (wait_spin(ch, ready, arg))
+		return 0;
+	canal_write_once(&slot->sock, CANAL_NONE);
+	while (!ready(arg) && !err) {
+		if (channel_gone(ch))
+			return -EPIPE;
+		canal_arm(&slot->armed); /* S1 */
+		if (!ready(arg)) {
+			err = pipe_read(ch, sys_call4(SYS_read, w->fd, bytes, sizeof(bytes), 0));
+			if (err == -EINTR)
+				err = 0;
+		}
+		canal_disarm(&slot->armed);
+	}
+	return ready(arg) ? 0 : err;
+}
+
+/* --- trimming ---------------------------------------------------------- */
+
+/* Takes the chunks of an empty FIFO out of its table. Under tx_lock. */
+static void trim_table(struct channel *ch, struct canal_fifo *f)
+{
+	for (uint32_t i = 0; i < CANAL_FIFO_CHUNKS; i++) {
+		uint32_t id = canal_read_once(&f->chunk[i]);
+
+		if (id >= ch->tx.count)
+			continue;
+		canal_write_once(&f->chunk[i], CANAL_NONE);
+		canal_pool_give(&ch->tx_pool, id);
+	}
+	canal_write_once(&f->reclaim, f->tail & ~(uint64_t)(CANAL_CHUNK - 1));
+}
+
+/* Whether there is nothing more to do for @s. */
+static bool trim_socket(struct channel *ch, struct canal_sock *s)
+{
+	uint32_t state = canal_load_acquire(&s->state);
+	struct canal_fifo *f = &s->tx;
+	bool empty;
+
+	if (state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED)
+		return true;
+	if (!lock_try(&f->tx_lock))
+		return false;
+	/* R2 acquire: the host has read all before we give the chunk away */
+	empty = canal_load_acquire(&f->head) == f->tail;
+	if (empty)
+		trim_table(ch, f);
+	lock_drop(&f->tx_lock);
+	return empty;
+}
+
+/* A handler may note on top of us: at worst a socket is forgotten, and its
+ * chunk stays until it is used again. */
+void wait_note_tx(struct canal_sock *s)
+{
+	uint32_t count = noted_count < NOTED ? noted_count : NOTED;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (noted[i] == s)
+			return;
+	if (count < NOTED) {
+		noted[count] = s;
+		noted_count = count + 1;
+		return;
+	}
+	/* The oldest goes, with its chunk if that is free by now. */
+	(void)trim_socket(&the_channel, noted[0]);
+	memmove(noted, noted + 1, (NOTED - 1) * sizeof(noted[0]));
+	noted[NOTED - 1] = s;
+}
+
+void wait_trim(struct channel *ch)
+{
+	uint32_t count = noted_count, kept = 0;
+
+	noted_count = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (!trim_socket(ch, noted[i]))
+			noted[kept++] = noted[i];
+	noted_count = kept;
+}
+
+/* --- locks ------------------------------------------------------------- */
+
+/* Looks before the first yield; yields before asking whether the holder lives. */
+#define LOCK_LOOKS 200
+#define LOCK_YIELDS 64
+#define LOCK_NAP_NS 50000
+
+TLS uint32_t lock_self;
+
+uint32_t lock_learn_self(void)
+{
+	lock_self = (uint32_t)sys_call2(SYS_gettid, 0, 0);
+	return lock_self;
+}
+
+/* A process that was killed and that nobody has waited for is dead, too. */
+static bool thread_is_zombie(uint32_t tid)
+{
+	char path[32], text[512];
+	const char *name_end;
+	long fd, got;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/stat", tid);
+	fd = sys_call4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	got = sys_call4(SYS_read, fd, text, sizeof(text) - 1, 0);
+	sys_close((int)fd);
+	text[got > 0 ? got : 0] = '\0';
+	name_end = strrchr(text, ')');
+	return name_end && (!strncmp(name_end, ") Z", 3) || !strncmp(name_end, ") X", 3));
+}
+
+static bool thread_is_dead(uint32_t tid)
+{
+	return sys_call2(SYS_tkill, tid, 0) == -ESRCH || thread_is_zombie(tid);
+}
+
+bool lock_contend(uint32_t *lock, uint32_t me)
+{
+	for (uint32_t i = 0;; i++) {
+		uint32_t holder = canal_read_once(lock);
+
+		if (holder == me)
+			return false;
+		/* K1 acquire; a dead holder's stores are all done */
+		if (!holder ? canal_cas(lock, 0u, me) :
+			      i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
+				      thread_is_dead(holder) && canal_cas(lock, holder, me))
+			return true;
+		if (i < LOCK_LOOKS)
+			canal_relax();
+		else if (i < LOCK_LOOKS + 16 * LOCK_YIELDS)
+			sys_yield();
+		else
+			(void)wait_nap(LOCK_NAP_NS);
+	}
+}
+
+/* One who holds it already (a handler on top of the holder, or code after a
+ * jump out of one) goes on: it cannot wait for itself. */
+void lock_take(uint32_t *lock)
+{
+	(void)lock_enter(lock);
+}
+
+bool lock_try(uint32_t *lock)
+{
+	return !canal_read_once(lock) && canal_cas(lock, 0u, lock_me());
+}
+
+void lock_drop(uint32_t *lock)
+{
+	lock_leave(lock);
+}
