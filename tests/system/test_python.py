@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Python as client and server: asyncio, threads, forks, urllib. (http.server: test_http.py.)"""
+
+import pytest
+
+import servers
+from harness import HERE, PYTHON
+
+PROGRAMS = HERE / "programs"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_asyncio_echo(server, client, free_port, traffic, host):
+    """A hundred streams at once and some datagrams, on one event loop at each end."""
+    port = free_port()
+    program = server.start([PYTHON, PROGRAMS / "echo_asyncio.py", "server", str(port), host])
+    program.wait_printed("ready")
+    with traffic(2 * 100 * 200_000, connections=100):
+        told = client.run([PYTHON, PROGRAMS / "echo_asyncio.py", "client", str(port), host])
+    assert told.stdout == "all equal\n", told.describe()
+
+
+@pytest.mark.parametrize("kind", ["thread", "fork"])
+def test_socketserver_echo(server, client, free_port, traffic, kind):
+    port = free_port()
+    program = server.start([PYTHON, PROGRAMS / "echo_threads.py", "server", str(port), kind])
+    program.wait_listening(port)
+    with traffic(32 * 200, connections=32):
+        told = client.run([PYTHON, PROGRAMS / "echo_threads.py", "client", str(port), kind])
+    assert told.stdout == "all equal\n", told.describe()
+
+
+def test_urllib_downloads_big_file(server, client, files_dir, big_file, free_port, traffic):
+    port = free_port()
+    servers.python_http(server, port, files_dir)
+    script = ("import hashlib, sys, urllib.request;"
+              "answer = urllib.request.urlopen(sys.argv[1], timeout=30);"
+              "print(hashlib.file_digest(answer, 'sha256').hexdigest())")
+    with traffic(big_file.length):
+        told = client.run([PYTHON, "-c", script, servers.url(port, big_file.name)])
+    assert told.stdout.strip() == big_file.sha256
+
+
+def test_subprocess_inherits_connection(server, client, free_port, traffic):
+    """A child that was forked and executed talks on the connection of its parent."""
+    port = free_port()
+    program = server.start([PYTHON, PROGRAMS / "echo_threads.py", "server", str(port), "thread"])
+    program.wait_listening(port)
+    child = ("import socket, sys;"
+             "connection = socket.socket(fileno=int(sys.argv[1]));"
+             "connection.sendall(b'child\\n');"
+             "assert connection.recv(6, socket.MSG_WAITALL) == b'child\\n'")
+    parent = ("import socket, subprocess, sys;"
+              "connection = socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=None);"
+              "fd = connection.fileno();"
+              f"subprocess.run([sys.executable, '-c', {child!r}, str(fd)], pass_fds=[fd],"
+              "               check=True, timeout=30);"
+              "connection.sendall(b'parent\\n');"
+              "assert connection.recv(7, socket.MSG_WAITALL) == b'parent\\n';"
+              "print('all equal')")
+    with traffic(len("child\nparent\n"), connections=1):
+        told = client.run([PYTHON, "-c", parent, str(port)])
+    assert told.stdout == "all equal\n", told.describe()
+
+
+@pytest.mark.parametrize("habit", ["os.closerange(3, 65536)",
+                                   "[os.dup2(0, fd) for fd in range(3, 40)]"],
+                         ids=["close_range", "dup2"])
+def test_program_owns_its_descriptors(server, client, files_dir, small_files, free_port, traffic,
+                                      habit):
+    """Daemons close or reuse every descriptor that they did not open; sockets must still work."""
+    port = free_port()
+    servers.python_http(server, port, files_dir)
+    script = (f"import hashlib, os, sys, urllib.request; {habit};"
+              "answer = urllib.request.urlopen(sys.argv[1], timeout=30);"
+              "print(hashlib.sha256(answer.read()).hexdigest())")
+    with traffic(small_files[0].length):
+        told = client.run([PYTHON, "-c", script, servers.url(port, small_files[0].name)])
+    assert told.stdout.strip() == small_files[0].sha256
+
+
+def test_names_of_host(canal, native):
+    """getaddrinfo tells the same under canal as natively."""
+    script = ("import socket;"
+              "print(sorted(set(socket.getaddrinfo('localhost', 80, type=socket.SOCK_STREAM))));"
+              "print(socket.getaddrinfo('127.0.0.1', 'http', type=socket.SOCK_STREAM));"
+              "print(socket.getnameinfo(('127.0.0.1', 80), socket.NI_NUMERICHOST))")
+    assert canal.run([PYTHON, "-c", script]).stdout == native.run([PYTHON, "-c", script]).stdout
