@@ -8,8 +8,9 @@
  * table in private memory and only publishes.
  *
  * Invariants
- *  1. reclaim <= head <= tail <= head + CANAL_FIFO_MAX; reclaim is a multiple
- *     of CANAL_CHUNK.
+ *  1. reclaim <= head <= tail <= reclaim + CANAL_FIFO_MAX; reclaim is a
+ *     multiple of CANAL_CHUNK. So a producer's limit is at most one chunk less
+ *     than CANAL_FIFO_MAX: head may stand in the middle of one.
  *  2. Every byte of [head, tail) lies in a chunk whose number was in the table
  *     before tail was published (R1), and stays there until head has passed
  *     its end (R2).

@@ -55,16 +55,15 @@ static inline bool canal_take(uint32_t *flag)
 	return canal_read_once(flag) && canal_xchg(flag, 0u);
 }
 
-/* The same for one of 64 sleepers that share a word. */
+/*
+ * The same for one of 64 sleepers that share a word. There is no way to take a
+ * bit back: another sleeper may rely on the same bit. One that stays costs the
+ * publisher one look in vain.
+ */
 static inline void canal_arm_bit(uint64_t *word, unsigned int bit)
 {
 	/* S1 store-load: bit before the last look */
 	(void)canal_fetch_or(word, 1ull << (bit & 63));
-}
-
-static inline void canal_disarm_bit(uint64_t *word, unsigned int bit)
-{
-	(void)canal_fetch_and(word, ~(1ull << (bit & 63)));
 }
 
 /* Publisher, behind a full fence: the bits of all who must be woken. */

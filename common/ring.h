@@ -143,8 +143,9 @@ static inline enum canal_ring_look canal_ring_consume(struct canal_inr *ring,
 	default:
 		return CANAL_RING_BAD;
 	}
-	__builtin_memcpy(out, slot, sizeof(*out));
 	out->state = state;
+	__builtin_memcpy((uint8_t *)out + sizeof(state), (const uint8_t *)slot + sizeof(state),
+			 sizeof(*out) - sizeof(state));
 	/* Q2 release: our reads before the slot is free again */
 	canal_store_release(&slot->state, canal_inr_state(*pos + count, 0,
 							  CANAL_INR_FREE));
@@ -152,17 +153,21 @@ static inline enum canal_ring_look canal_ring_consume(struct canal_inr *ring,
 	return CANAL_RING_GOT;
 }
 
-/* The claimer of the slot at @pos; 0 when it is not in the claimed phase. */
+/* The claimer of the slot at @pos; CANAL_NONE when it is not in that phase. */
 static inline uint32_t canal_ring_staller(const struct canal_inr *ring,
 					  uint32_t count, uint64_t pos)
 {
 	uint64_t state = canal_read_once(&ring[pos & (count - 1)].state);
 
 	return (state & CANAL_INR_PHASE) == CANAL_INR_CLAIMED ?
-		       canal_inr_client(state) : 0;
+		       canal_inr_client(state) : CANAL_NONE;
 }
 
-/* Frees the slot of a client that is known to be dead and moves on. */
+/*
+ * Frees the slot of a client that died while it held it, and moves on. First
+ * know that the client is dead, then look at the slot again: an INR that it
+ * published in between would be lost.
+ */
 static inline void canal_ring_skip(struct canal_inr *ring, uint32_t count,
 				   uint64_t *pos)
 {

@@ -286,7 +286,7 @@ struct canal_sub {
 	canal_u32 flags;      /* see epoll_set.h */
 	canal_u32 all_next;
 	canal_u32 all_prev;
-	canal_u32 seen_in;  /* guest: edge state, see epoll.c */
+	canal_u32 seen_in;  /* guest: edge state, see epoll_set.c */
 	canal_u32 seen_out;
 	canal_u32 free_next;
 	canal_u32 generation; /* of the socket, when it was added */

@@ -125,6 +125,8 @@ static int kernel_change(struct epoll_set *es, int epfd, int op, int fd, struct 
 	struct epoll_set *inner = es_of(fd);
 	int saved_errno = errno, error = 0;
 
+	if (fd_is_ours(fd))
+		return -EBADF;
 	if (real(epoll_ctl)(epfd, op, fd, ev) < 0) {
 		error = -errno;
 		errno = saved_errno;
@@ -192,8 +194,9 @@ static int call_kernel(int epfd, struct epoll_event *ev, int max, const struct t
 			return n;
 		missing = true;
 	}
-	ms = timeout->tv_sec > 2000000 ? INT32_MAX :
-		timeout->tv_sec * 1000 + (timeout->tv_nsec + NS_PER_MS - 1) / NS_PER_MS;
+	ms = timeout->tv_sec > 2000000
+		     ? INT32_MAX
+		     : timeout->tv_sec * 1000 + (timeout->tv_nsec + NS_PER_MS - 1) / NS_PER_MS;
 	return real(epoll_pwait)(epfd, ev, max, (int)ms, mask);
 }
 
@@ -249,7 +252,7 @@ static void tell_end(struct epoll_set *es)
 {
 	if (es->dead || !channel_gone(&the_channel))
 		return;
-	the_channel.dead = true;
+	canal_write_once(&the_channel.dead, true);
 	es->dead = true;
 	set_enlist_all(es);
 }
@@ -349,8 +352,8 @@ static int64_t deadline_of(const struct timespec *timeout)
 
 static bool is_valid(const struct timespec *timeout)
 {
-	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 &&
-			    timeout->tv_nsec < NS_PER_S);
+	return !timeout ||
+	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
 }
 
 int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,

@@ -104,7 +104,10 @@ struct epoll_set *member_set_take(uint32_t *ret_number)
 		if (canal_read_once(&es->used) || !canal_cas(&es->used, 0u, 1u))
 			continue;
 		*es = (struct epoll_set){
-			.number = CANAL_NONE, .used = 1, .pipe_fd = -1, .nudge_fd = -1,
+			.number = CANAL_NONE,
+			.used = 1,
+			.pipe_fd = -1,
+			.nudge_fd = -1,
 		};
 		*ret_number = i;
 		return es;
@@ -263,7 +266,8 @@ static int enter_set(struct member *m, int epfd)
 		.slot = CANAL_NONE,
 		/* All events: a change later needs no INR. */
 		.u.arg = { n, m->es->number,
-			   EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET | (m->events & EPOLLEXCLUSIVE) },
+			   EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET |
+				   (m->events & EPOLLEXCLUSIVE) },
 	};
 	struct canal_sub *sub;
 	bool nudge;

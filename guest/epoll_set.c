@@ -350,8 +350,8 @@ int set_strip(struct epoll_set *es, struct epoll_event *ev, int count)
 
 		if (tag == tag_of(&tag_pipe)) {
 			if (ev[i].events & (EPOLLHUP | EPOLLERR))
-				the_channel.dead = true;
-			if (++es->wakes % DRAIN_EVERY == 0)
+				canal_write_once(&the_channel.dead, true);
+			if (canal_fetch_add(&es->wakes, 1u) % DRAIN_EVERY == DRAIN_EVERY - 1)
 				set_settle(es);
 		} else if (tag != tag_of(&tag_nudge)) {
 			ev[kept++] = ev[i];
@@ -372,8 +372,7 @@ static void sleep_count(struct canal_set *set, enum set_when when)
 	canal_arm(armed_of(set)); /* S1: before the look at set->ready */
 }
 
-int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
-		enum set_when when)
+int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max, enum set_when when)
 {
 	struct canal_set *set = set_shared(es);
 	bool more, nudge = false;
@@ -507,8 +506,7 @@ bool set_sub_settled(uint32_t number, uint32_t n)
 	/* E1 acquire: the collector is done with it; pairs with push_accept() */
 	uint32_t flags = canal_load_acquire(&sub->flags);
 
-	return sub->set != number ||
-	       (!(flags & SUB_LISTED) && (!pending || (flags & SUB_MUTED)));
+	return sub->set != number || (!(flags & SUB_LISTED) && (!pending || (flags & SUB_MUTED)));
 }
 
 /* Gets dead subscriptions out of the lists of a set that nobody collects from. */

@@ -15,33 +15,33 @@ struct member;
 
 /* An epoll descriptor as this process sees it. */
 struct epoll_set {
-	uint32_t number;  /* in the region; CANAL_NONE: no canal socket yet */
-	uint32_t serial;  /* of the region's set, when it was taken */
-	uint32_t client;  /* as whom it was taken: differs after fork */
+	uint32_t number; /* in the region; CANAL_NONE: no canal socket yet */
+	uint32_t serial; /* of the region's set, when it was taken */
+	uint32_t client; /* as whom it was taken: differs after fork */
 	uint32_t used;
-	int pipe_fd;      /* read end: canald wakes the set */
-	int nudge_fd;     /* eventfd: a thread wakes another; -1: not needed yet */
-	uint32_t kernel;  /* members that the kernel watches, at most */
+	int pipe_fd;     /* read end: canald wakes the set */
+	int nudge_fd;    /* eventfd: a thread wakes another; -1: not needed yet */
+	uint32_t kernel; /* members that the kernel watches, at most */
 	uint32_t calls;
 	uint32_t wakes;
-	bool nested;      /* somebody watches this epoll descriptor */
-	bool dead;        /* canald's end was told to all members */
+	bool nested; /* somebody watches this epoll descriptor */
+	bool dead;   /* canald's end was told to all members */
 	struct member *members;
 };
 
 /* One canal socket in one set, as this process knows it. */
 struct member {
-	uint32_t sub;     /* in the region */
+	uint32_t sub; /* in the region */
 	uint32_t sock;
 	uint32_t client;
 	uint32_t events;
 	uint64_t data;
-	uint64_t pos;     /* quarantine: INR that ended the subscription */
+	uint64_t pos; /* quarantine: INR that ended the subscription */
 	struct epoll_set *es;
 	struct member *next; /* same socket; or quarantine; or free */
 	struct member *es_next, *es_prev;
 	int fd;
-	uint32_t set;     /* quarantine: which set it was in */
+	uint32_t set; /* quarantine: which set it was in */
 };
 
 /* canal_set.flags */
@@ -64,20 +64,7 @@ static inline struct canal_set *set_shared(const struct epoll_set *es)
 /* What of @asked (EPOLL* or POLL*: same bits) is so now, errors always. */
 static inline uint32_t ready_events(struct canal_sock *s, uint32_t asked)
 {
-	uint32_t want = asked & 0x7fff, got;
-
-	if (canal_read_once(&the_channel.dead))
-		return POLLERR | POLLHUP;
-	if (asked & POLLRDNORM)
-		want |= POLLIN;
-	if (asked & (POLLWRNORM | POLLWRBAND))
-		want |= POLLOUT;
-	got = (uint16_t)sock_events(s, (short)want);
-	if (got & POLLIN)
-		got |= POLLRDNORM;
-	if (got & POLLOUT)
-		got |= POLLWRNORM;
-	return got & (asked | POLLERR | POLLHUP);
+	return (uint16_t)sock_events(s, (short)asked);
 }
 
 /* --- epoll_set.c: the shared part ---------------------------------------- */

@@ -162,7 +162,7 @@ void fd_close_own(int fd);
 bool fd_is_last(int fd);
 
 /* The process's only channel, for code that already has a socket. */
-extern struct channel the_channel;
+extern struct channel the_channel __attribute__((visibility("hidden")));
 
 /* --- sockets (socket.c) ------------------------------------------------ */
 
@@ -179,6 +179,7 @@ static inline bool sock_connecting(const struct canal_sock *s)
 {
 	uint32_t status = canal_read_once(&s->status);
 
+	/* N1 acquire: the count before the outcome; pairs with sock_connected() */
 	return (status & SOCK_CONNECT_BEGUN) &&
 	       !(status & SOCK_CONNECT_ODD) == !(canal_load_acquire(&s->connects) & 1);
 }

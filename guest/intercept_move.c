@@ -38,8 +38,8 @@ static size_t stream_room(struct canal_sock *s)
 	uint64_t limit = canal_read_once(&s->tx.limit);
 	uint64_t used = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
 
-	if (limit > CANAL_FIFO_MAX)
-		limit = CANAL_FIFO_MAX;
+	if (limit > CANAL_FIFO_MAX - CANAL_CHUNK)
+		limit = CANAL_FIFO_MAX - CANAL_CHUNK;
 	return used < limit ? limit - used : 0;
 }
 

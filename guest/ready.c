@@ -46,7 +46,7 @@ struct look {
 	uint32_t count;
 	bool select;
 	uint32_t canal_count, set_count, kernel_count;
-	uint32_t only;      /* number of the only canal socket, or CANAL_NONE */
+	uint32_t only;         /* number of the only canal socket, or CANAL_NONE */
 	struct pollfd *kernel; /* of fds what is not canal's; room for the pipe */
 	uint32_t *index;       /* where in fds each of those is */
 	int kernel_ready;      /* what the last real ppoll returned */
@@ -242,8 +242,8 @@ static void read_pipe(struct channel *ch, const struct pollfd *p)
  * Sleeps, armed, unless something is ready. Return: as look_all(), but 0 also means a
  * wake-up for nothing, then *ret_again is set.
  */
-static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *w,
-		       int64_t deadline, const sigset_t *mask, bool *ret_again)
+static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *w, int64_t deadline,
+		       const sigset_t *mask, bool *ret_again)
 {
 	struct canal_wait *wait = &ch->wait[w->slot];
 	struct pollfd *bell = &l->kernel[l->kernel_count];
@@ -259,8 +259,8 @@ static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *
 	found |= look_canal(l) > 0;
 	if (!found) {
 		wait_trim(ch);
-		l->kernel_ready = call_ppoll(l->kernel, l->kernel_count + 1,
-					     time_left(deadline, &ts), mask);
+		l->kernel_ready =
+			call_ppoll(l->kernel, l->kernel_count + 1, time_left(deadline, &ts), mask);
 		read_pipe(ch, bell);
 	}
 	canal_disarm(&wait->armed);
@@ -314,8 +314,8 @@ static int64_t deadline_of(const struct timespec *timeout)
 
 static bool is_valid(const struct timespec *timeout)
 {
-	return !timeout || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 &&
-			    timeout->tv_nsec < NS_PER_S);
+	return !timeout ||
+	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
 }
 
 static int wait_all(struct look *l, int64_t deadline, const sigset_t *mask)
@@ -475,8 +475,8 @@ static int select_run(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct look *l,
 	       select_result(n, ex, l, POLLPRI, SELECT_EX);
 }
 
-static int select_in_room(int n, fd_set *rd, fd_set *wr, fd_set *ex,
-			  const struct timespec *timeout, const sigset_t *mask)
+static int select_in_room(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+			  const sigset_t *mask)
 {
 	struct look l = { .count = select_to_poll(n, rd, wr, ex, NULL), .select = true };
 	size_t len = l.count * sizeof(struct pollfd);
@@ -485,8 +485,8 @@ static int select_in_room(int n, fd_set *rd, fd_set *wr, fd_set *ex,
 
 	l.fds = few;
 	if (l.count > FEW) {
-		void *pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				   -1, 0);
+		void *pages =
+			mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (pages == MAP_FAILED)
 			return -ENOMEM;

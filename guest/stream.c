@@ -621,7 +621,7 @@ short sock_events(struct canal_sock *s, short events)
 
 	if (unlikely(!data_settled(s)))
 		data_settle(s);
-	/* of R1's kind: state before what hangs on it */
+	/* N1 acquire: state before what hangs on it; pairs with sock_set_state() */
 	state = canal_load_acquire(&s->state);
 	if (unlikely(channel_gone(&the_channel)))
 		mask = POLLERR | POLLHUP | POLLRDHUP | EVENTS_IN | EVENTS_OUT;

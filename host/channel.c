@@ -446,9 +446,11 @@ static void ring_stalled(struct channel *ch)
 {
 	uint32_t number = canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos);
 
-	if (!number)
+	if (number == CANAL_NONE)
 		return;
-	if (!channel_client(ch, number)) {
+	if (!number || number > ch->next_client) {
+		channel_break(ch, BROKEN_CLIENT);
+	} else if (!channel_client(ch, number)) {
 		canal_ring_skip(ch->inr, CHANNEL_INRS, &ch->inr_pos);
 		ch->stalled_since_ns = 0;
 	} else if (!ch->stalled_since_ns) {
@@ -486,6 +488,18 @@ void channel_serve(struct channel *ch, unsigned int budget)
 
 /* --- numbers of sockets ------------------------------------------------ */
 
+/* TX chunks that the last socket of this number held stay for the next one. */
+static void fifo_fresh(struct canal_fifo *f, uint32_t limit, bool whole)
+{
+	if (whole) {
+		canal_fifo_init(f, limit);
+		return;
+	}
+	memset(f, 0, offsetof(struct canal_fifo, chunk));
+	f->limit = limit;
+	f->idle = 1;
+}
+
 /* A number for a new socket, its shared part reset; CANAL_NONE at the limit. */
 uint32_t channel_take_number(struct channel *ch)
 {
@@ -499,8 +513,8 @@ uint32_t channel_take_number(struct channel *ch)
 	memset(shared, 0, offsetof(struct canal_sock, tx));
 	shared->generation = ++ch->generation[n];
 	shared->state = CANAL_SOCK_GRANTED;
-	canal_fifo_init(&shared->tx, DEFAULT_TX_LIMIT);
-	canal_fifo_init(&shared->rx, DEFAULT_RX_LIMIT);
+	fifo_fresh(&shared->tx, DEFAULT_TX_LIMIT, ch->generation[n] == 1);
+	fifo_fresh(&shared->rx, DEFAULT_RX_LIMIT, true);
 	return n;
 }
 

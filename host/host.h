@@ -91,6 +91,11 @@ void host_log_limited(int priority, const char *fmt, ...) __attribute__((format(
 /* A port rests until so many others are free. */
 #define PORTPOOL_REST 64u
 
+struct held_port {
+	int fd;        /* the bound socket; -1: none */
+	uint16_t port; /* network order */
+};
+
 struct poller {
 	unsigned int number;
 	int cpu;
@@ -120,8 +125,9 @@ struct poller {
 	/* switch.c: listeners and datagram sockets by port */
 	struct cds_list_head switch_table[SWITCH_BUCKETS];
 	/* portpool.c: a ring of free ports, the longest unused first */
-	uint16_t ports[PORTPOOL_MAX];
+	struct held_port ports[PORTPOOL_MAX];
 	uint32_t ports_head, ports_free, ports_held;
+	uint64_t ports_given_ns;
 	/* counters */
 	uint64_t passes, sleeps;
 };
@@ -309,7 +315,7 @@ struct sock {
 	struct cds_list_head accept_link, accepted; /* accepted, perhaps not taken */
 	uint64_t accept_pos;      /* where it lies in the listener's RX */
 	struct cds_list_head hash_link;
-	uint16_t pool_port;       /* from the port pool, network order, 0 none */
+	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
 	/* flags */
 	bool rx_starved;          /* parked because the arena is empty */
@@ -338,7 +344,8 @@ int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);
 void sock_set_far(struct sock *s, int fd); /* owns @fd */
-void sock_close_hint(struct sock *s, uint32_t client);
+/* @never: the guest could not make a dummy for it. */
+void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
 void sock_share_names(struct sock *s);
 void sock_drained(struct sock *s); /* TX is empty */
@@ -399,9 +406,10 @@ void switch_peer_room(struct sock *s);
 void switch_fin(struct sock *s);
 void switch_detach(struct sock *s);
 
-/* portpool.c; 0: none */
-uint16_t portpool_take(struct poller *p);
-void portpool_give(struct poller *p, uint16_t port);
+/* portpool.c; false: no port to be had */
+bool portpool_take(struct poller *p, struct held_port *ret);
+void portpool_give(struct poller *p, struct held_port port);
+bool portpool_trim(struct poller *p);
 
 /* arena.c */
 uint32_t arena_take(struct channel *ch);

@@ -229,7 +229,7 @@ static int64_t sleep_limit(struct poller *p)
 	cds_list_for_each_entry(ch, &p->channels, link)
 		if (ch->stalled_since_ns)
 			return 1000000;
-	return cds_list_empty(&p->trim) ? -1 : (int64_t)TRIM_NS;
+	return cds_list_empty(&p->trim) && !portpool_trim(p) ? -1 : (int64_t)TRIM_NS;
 }
 
 static void poller_sleep(struct poller *p)
@@ -366,8 +366,11 @@ int poller_start(struct poller *p, unsigned int number, int cpu, const struct en
 		r = ops->watch(p->engine, &p->kick, p->kick_fd, EPOLLIN);
 	if (!r)
 		r = -pthread_create(&p->thread, NULL, poller_main, p);
-	if (r)
+	if (r) {
+		if (p->engine)
+			ops->close(p->engine);
 		close(p->kick_fd);
+	}
 	return r;
 }
 

@@ -6,8 +6,10 @@
  * the pool is held by a bound kernel socket, on all addresses of both families,
  * and used again and again, the longest unused first.
  *
+ * A pool whose ports have all been free for a second is given back.
+ *
  * Ownership and threads: one pool per poller, used by its thread only.
- * Failure: portpool_take() returns 0 when the kernel has no port; the caller
+ * Failure: portpool_take() returns false when the kernel has no port; the caller
  * then lets the kernel connect.
  */
 #include <netinet/in.h>
@@ -16,6 +18,8 @@
 #include <unistd.h>
 
 #include "host.h"
+
+#define REST_NS 1000000000ull
 
 static int hold_port(uint16_t *ret_port)
 {
@@ -45,27 +49,42 @@ static int hold_port(uint16_t *ret_port)
 	return fd;
 }
 
-/* The kernel sockets live as long as canald: closing them is the exit's work. */
-uint16_t portpool_take(struct poller *p)
+static struct held_port next_free(struct poller *p)
 {
-	uint16_t port = 0;
-
-	if (p->ports_free >= PORTPOOL_REST) {
-		port = p->ports[p->ports_head++ % PORTPOOL_MAX];
-		p->ports_free--;
-		return port;
-	}
-	if (p->ports_held < PORTPOOL_MAX && hold_port(&port) >= 0) {
-		p->ports_held++;
-		return port;
-	}
-	if (!p->ports_free)
-		return 0;
 	p->ports_free--;
 	return p->ports[p->ports_head++ % PORTPOOL_MAX];
 }
 
-void portpool_give(struct poller *p, uint16_t port)
+bool portpool_take(struct poller *p, struct held_port *ret)
+{
+	if (p->ports_free < PORTPOOL_REST && p->ports_held < PORTPOOL_MAX) {
+		ret->fd = hold_port(&ret->port);
+		if (ret->fd >= 0) {
+			p->ports_held++;
+			return true;
+		}
+	}
+	if (!p->ports_free)
+		return false;
+	*ret = next_free(p);
+	return true;
+}
+
+void portpool_give(struct poller *p, struct held_port port)
 {
 	p->ports[(p->ports_head + p->ports_free++) % PORTPOOL_MAX] = port;
+	p->ports_given_ns = p->now_ns;
+}
+
+/* True: there is a pool that may be given back in a while. */
+bool portpool_trim(struct poller *p)
+{
+	if (!p->ports_held || p->ports_free != p->ports_held)
+		return false;
+	if (p->now_ns - p->ports_given_ns < REST_NS)
+		return true;
+	while (p->ports_free)
+		close(next_free(p).fd);
+	p->ports_held = 0;
+	return false;
 }

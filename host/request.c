@@ -82,7 +82,7 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 	case CANAL_INR_SHUTDOWN:
 		return sock_shutdown(s, (int)inr->u.arg[0]);
 	case CANAL_INR_CLOSE:
-		sock_close_hint(s, inr->client);
+		sock_close_hint(s, inr->client, inr->u.arg[0]);
 		return 0;
 	case CANAL_INR_TX:
 		sock_mark_tx(s);

@@ -77,7 +77,7 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	s->number = number;
 	s->domain = domain;
 	s->type = type;
-	s->fd = s->far_fd = s->kernel.fd = s->far.fd = -1;
+	s->fd = s->far_fd = s->kernel.fd = s->far.fd = s->pool_port.fd = -1;
 	s->kernel.event = kernel_event;
 	s->far.event = far_event;
 	s->tx_limit = DEFAULT_TX_LIMIT;
@@ -255,13 +255,43 @@ static void connect_finished(struct sock *s)
 	}
 }
 
-/* A listener that was just closed must not answer: hear of closes first. */
+/* connect(AF_UNSPEC) on a stream: breaks off, and it may connect anew. */
+static int dissolve(struct sock *s)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	if (s->state != CANAL_SOCK_CONNECTED && s->state != CANAL_SOCK_CONNECTING)
+		return 0;
+	sock_unwatch(s);
+	sock_unmark_rx(s);
+	sock_unmark_tx(s);
+	switch_detach(s);
+	if (s->fd >= 0)
+		connect(s->fd, &none, sizeof(none));
+	memset(&s->peer, 0, sizeof(s->peer));
+	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
+	sock_publish_names(s);
+	sock_set_state(s, CANAL_SOCK_OPEN);
+	return 0;
+}
+
+static void connect_told(struct sock *s, int err)
+{
+	if (err)
+		canal_write_once(&s->shared->so_error, (uint32_t)-err);
+	/* N1 release: outcome before the count; a publication */
+	canal_store_fence(&s->shared->connects, s->shared->connects + 1);
+	wake_socket(s, EPOLLIN | EPOLLOUT);
+}
+
 static int connect_stream(struct sock *s, const struct canal_addr *a)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(a, &ss);
 	int r;
 
+	if (!a->family)
+		return dissolve(s);
 	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED)
 		return -EISCONN;
 	if (!len)
@@ -304,7 +334,9 @@ int sock_connect(struct sock *s, const struct canal_addr *a)
 	if (s->type == SOCK_DGRAM)
 		return connect_dgram(s, a);
 	r = connect_stream(s, a);
-	if (r && r != -EISCONN)
+	if (!a->family || r == -EISCONN)
+		connect_told(s, r);
+	else if (r)
 		sock_connected(s, r);
 	return r;
 }
@@ -480,8 +512,12 @@ void sock_set_far(struct sock *s, int fd)
 		sock_release(s);
 }
 
-void sock_close_hint(struct sock *s, uint32_t client)
+void sock_close_hint(struct sock *s, uint32_t client, bool never)
 {
+	if (s->far_fd < 0 && never) {
+		sock_release(s);
+		return;
+	}
 	if (s->far_fd < 0) {
 		s->close_hint = true;
 		channel_hear(s->channel, client);

@@ -149,11 +149,10 @@ static struct canal_addr addr_as(const struct canal_addr *a, int family)
 static bool name_client(struct sock *s, const struct canal_addr *to)
 {
 	if (!s->bound) {
-		s->pool_port = portpool_take(s->channel->poller);
-		if (!s->pool_port)
+		if (s->pool_port.fd < 0 && !portpool_take(s->channel->poller, &s->pool_port))
 			return false;
 		memset(&s->local, 0, sizeof(s->local));
-		s->local.port = s->pool_port;
+		s->local.port = s->pool_port.port;
 	}
 	s->local.family = to->family;
 	if (ip_any(&s->local))
@@ -358,10 +357,9 @@ void switch_detach(struct sock *s)
 	table_del(s);
 	if (s->state == CANAL_SOCK_CONNECTING && s->listener)
 		cds_list_del(&s->pending_link);
-	if (s->pool_port) {
+	if (s->pool_port.fd >= 0)
 		portpool_give(s->channel->poller, s->pool_port);
-		s->pool_port = 0;
-	}
+	s->pool_port.fd = -1;
 	if (!d)
 		return;
 	s->joined = NULL;

@@ -99,7 +99,15 @@ void wake_socket(struct sock *s, uint32_t events)
 			sub_push(s->channel, sub);
 }
 
-/* A fresh subscription is pushed at once: the guest looks whether it is ready. */
+/* Whether something may have happened before the subscription that the guest,
+ * which looked at the socket when it made it, did not see. */
+static bool has_news(const struct sock *s)
+{
+	return s->rx_tail || s->tx_head || s->rx_eof || s->broken_off ||
+	       s->state == CANAL_SOCK_FAILED || s->type == SOCK_DGRAM ||
+	       s->state == CANAL_SOCK_LISTENING;
+}
+
 int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32_t events)
 {
 	struct sub *sub;
@@ -113,7 +121,8 @@ int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32
 	sub->set = set;
 	sub->events = events;
 	cds_list_add_tail(&sub->link, &s->subs);
-	sub_push(ch, sub);
+	if (has_news(s))
+		sub_push(ch, sub);
 	return 0;
 }
 

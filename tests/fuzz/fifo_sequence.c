@@ -7,15 +7,21 @@
  * head again (its look may be old), and when left-over chunks go to the pool,
  * where somebody writes into them at once. Every chunk is in the table once or
  * in the pool once, never both, never lost.
+ *
+ * Twin: with TWIN_ANY_ENTRY the producer takes every chunk in the table for one
+ * that may be used; corpus/fifo_sequence/last-entry then finds another's bytes
+ * (tests/model/fifo_chunks.pml says why).
  */
 #include "fuzz.h"
 #include "fifo.h"
 #include "pool.h"
 
-#define CHUNKS 10u
-#define STEPS 64
-#define UNIT 67u /* bytes per unit of a step's length */
+#define CHUNKS 70u
+#define STEPS 160
+#define UNIT 97u /* bytes per unit of a step's length */
 #define MOST (255u * UNIT)
+#define PERIOD 8191u /* of the bytes: shares no divisor with a chunk */
+#define LIMIT (CANAL_FIFO_MAX - CANAL_CHUNK)
 
 struct world {
 	struct canal_fifo fifo;
@@ -27,11 +33,18 @@ struct world {
 	uint64_t head_seen;
 };
 
-static uint8_t bytes[MOST];
+/* What lies at position 0, 1, ... and, from PERIOD on, again. */
+static uint8_t pattern[PERIOD + MOST];
 
-static uint8_t byte_at(uint64_t pos)
+static const uint8_t *bytes_at(uint64_t pos)
 {
-	return (uint8_t)(pos * 0x9e3779b97f4a7c15ull >> 56);
+	return pattern + pos % PERIOD;
+}
+
+static void make_pattern(void)
+{
+	for (uint64_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (uint8_t)(i % PERIOD * 0x9e3779b97f4a7c15ull >> 56);
 }
 
 static void give(struct world *w, uint32_t id)
@@ -40,20 +53,41 @@ static void give(struct world *w, uint32_t id)
 	canal_pool_give(&w->pool, id);
 }
 
+static bool has_chunk(const struct canal_fifo *f, uint64_t pos)
+{
+	bool any = f->chunk[canal_fifo_index(pos)] != CANAL_NONE;
+#ifdef TWIN_ANY_ENTRY
+	return any;
+#endif
+	return any && pos - canal_fifo_offset(pos) - f->reclaim < CANAL_FIFO_MAX;
+}
+
+/* Of all that the consumer has passed one is used, the others go to the pool. */
+static uint32_t chunk_for(struct world *w)
+{
+	uint32_t kept = CANAL_NONE, id;
+
+	while ((id = canal_fifo_take_back(w->fifo.chunk, &w->fifo.reclaim, w->head_seen)) != CANAL_NONE) {
+		if (kept != CANAL_NONE)
+			give(w, kept);
+		kept = id;
+	}
+	return kept != CANAL_NONE ? kept : canal_pool_take(&w->pool);
+}
+
 static uint64_t add_chunks(struct world *w, uint64_t want)
 {
 	struct canal_fifo *f = &w->fifo;
 	uint64_t end = f->tail;
 
 	while (end < f->tail + want) {
-		uint32_t *entry = &f->chunk[canal_fifo_index(end)];
+		if (!has_chunk(f, end)) {
+			uint32_t id = chunk_for(w);
 
-		if (*entry == CANAL_NONE)
-			*entry = canal_fifo_take_back(f->chunk, &f->reclaim, w->head_seen);
-		if (*entry == CANAL_NONE)
-			*entry = canal_pool_take(&w->pool);
-		if (*entry == CANAL_NONE)
-			break;
+			f->chunk[canal_fifo_index(end)] = id;
+			if (id == CANAL_NONE)
+				break;
+		}
 		end += CANAL_CHUNK - canal_fifo_offset(end);
 	}
 	return end - f->tail < want ? end - f->tail : want;
@@ -65,21 +99,19 @@ static void produce(struct world *w, uint64_t len)
 	uint64_t room = f->limit - (f->tail - w->head_seen);
 
 	len = add_chunks(w, len < room ? len : room);
-	for (uint64_t i = 0; i < len; i++)
-		bytes[i] = byte_at(f->tail + i);
-	fuzz_check(!canal_fifo_poke(f->chunk, &w->arena, f->tail, bytes, len));
+	fuzz_check(!canal_fifo_poke(f->chunk, &w->arena, f->tail, bytes_at(f->tail), len));
 	f->tail += len;
 }
 
 static void consume(struct world *w, uint64_t len)
 {
+	static uint8_t bytes[MOST];
 	struct canal_fifo *f = &w->fifo;
 
 	if (len > f->tail - f->head)
 		len = f->tail - f->head;
 	fuzz_check(!canal_fifo_peek(f->chunk, &w->arena, f->head, bytes, len));
-	for (uint64_t i = 0; i < len; i++)
-		fuzz_check(bytes[i] == byte_at(f->head + i));
+	fuzz_check(!memcmp(bytes, bytes_at(f->head), len));
 	f->head += len;
 }
 
@@ -145,7 +177,7 @@ static void set_up(struct world *w, struct fuzz_input *in)
 	uint64_t limit = (fuzz_byte(in) + 1u) * 4096u;
 
 	canal_fifo_init(&w->fifo, 0);
-	w->fifo.limit = limit < CANAL_FIFO_MAX - 2 * CANAL_CHUNK ? limit : CANAL_FIFO_MAX - 2 * CANAL_CHUNK;
+	w->fifo.limit = (uint32_t)(limit < LIMIT ? limit : LIMIT);
 	w->fifo.head = w->fifo.tail = w->fifo.reclaim = w->head_seen = start;
 	w->pool_head = 0;
 	w->pool_used = 0;
@@ -159,10 +191,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	static struct world w = { .arena = { memory, CHUNKS } };
 	struct fuzz_input in = { data, len };
 
+	if (!pattern[1])
+		make_pattern();
 	set_up(&w, &in);
 	for (int i = 0; i < STEPS && in.len; i++)
 		step(&w, &in);
-	consume(&w, MOST);
+	while (w.fifo.head != w.fifo.tail)
+		consume(&w, MOST);
 	check_chunks(&w);
 	return 0;
 }

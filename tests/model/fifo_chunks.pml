@@ -14,10 +14,10 @@
  *	WHOLE_TABLE	the FIFO may hold as many bytes as the whole table: head
  *			in the middle of a chunk, tail and head then share a
  *			table entry, and take_back() takes away the tail's chunk
- *	TABLE_LESS_ONE	one chunk less is not enough: a producer that filled its
- *			last free entry from the pool, because its look at head
- *			was old, then comes to an entry that it has not taken
- *			back yet, writes on in that chunk, and takes it back later
+ *	ANY_ENTRY	an entry that holds a chunk is taken to be the one for this
+ *			position. It may be the one of a round before, which was
+ *			not taken back because the look at head was old: the
+ *			producer writes on in it, and takes it back later
  *	EARLY_TAIL	tail is published before the byte (R1)
  *	EARLY_HEAD	head is published before the byte was read (R2)
  */
@@ -28,11 +28,7 @@
 #ifdef WHOLE_TABLE
 #define LIMIT (TABLE * CHUNK)
 #else
-#ifdef TABLE_LESS_ONE
 #define LIMIT (TABLE * CHUNK - CHUNK)
-#else
-#define LIMIT (TABLE * CHUNK - 2 * CHUNK)
-#endif
 #endif
 #define NONE 255
 #define SCRIBBLE 99
@@ -43,6 +39,14 @@ bool in_pool[CHUNKS];
 byte head, tail;
 
 #define ENTRY(pos) table[((pos) / CHUNK) % TABLE]
+#define START(pos) ((pos) / CHUNK * CHUNK)
+
+/* The position has no chunk yet, whatever its entry holds. */
+#ifdef ANY_ENTRY
+#define WITHOUT_CHUNK (ENTRY(tail) == NONE)
+#else
+#define WITHOUT_CHUNK (ENTRY(tail) == NONE || START(tail) - reclaim >= TABLE * CHUNK)
+#endif
 
 inline pool_take(id)
 {
@@ -84,9 +88,30 @@ inline take_back(id)
 	}
 }
 
+/* All that the consumer has passed: one to use, the others for the pool. */
+inline take_all_back(id)
+{
+	more = NONE;
+	do
+	:: true ->
+		take_back(id);
+		if
+		:: id == NONE -> break
+		:: else
+		fi;
+		if
+		:: more != NONE -> pool_give(more)
+		:: else
+		fi;
+		more = id
+	od;
+	id = more;
+	more = 0
+}
+
 proctype producer()
 {
-	byte reclaim, seen, id;
+	byte reclaim, seen, id, more;
 
 	do
 	:: tail == TOTAL -> break
@@ -96,8 +121,8 @@ proctype producer()
 		:: tail - seen >= LIMIT -> head != seen
 		:: else ->
 			if
-			:: ENTRY(tail) == NONE ->
-				take_back(id);
+			:: WITHOUT_CHUNK ->
+				take_all_back(id);
 				if
 				:: id == NONE -> pool_take(id)
 				:: else

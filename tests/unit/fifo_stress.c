@@ -22,7 +22,7 @@
 #define OTHERS 2u
 #define TOTAL (48ull << 20)
 #define MOST 24000u /* bytes at once */
-#define LIMIT (CANAL_FIFO_MAX - 2 * CANAL_CHUNK)
+#define LIMIT (CANAL_FIFO_MAX - CANAL_CHUNK)
 
 #ifdef TWIN_R1
 #define publish_tail(p, v) canal_write_once(p, v)
@@ -62,26 +62,43 @@ static uint32_t next_random(uint32_t *seed)
 	return *seed >> 8;
 }
 
+/* All that the consumer has passed: one to use, the others for the pool. */
+static uint32_t take_all_back(struct shared *s, const struct canal_pool *pool, uint64_t head)
+{
+	uint32_t kept = CANAL_NONE, id;
+
+	while ((id = canal_fifo_take_back(s->fifo.chunk, &s->fifo.reclaim, head)) != CANAL_NONE) {
+		if (kept != CANAL_NONE)
+			canal_pool_give(pool, kept);
+		kept = id;
+	}
+	return kept;
+}
+
+/* The chunk of @pos. The entry may hold one that was not taken back a round ago. */
+static uint32_t chunk_at(struct shared *s, const struct canal_pool *pool, uint64_t head, uint64_t pos)
+{
+	struct canal_fifo *f = &s->fifo;
+	uint32_t *entry = &f->chunk[canal_fifo_index(pos)];
+	uint32_t id = canal_read_once(entry);
+
+	if (id != CANAL_NONE && pos - canal_fifo_offset(pos) - f->reclaim < CANAL_FIFO_MAX)
+		return id;
+	id = take_all_back(s, pool, head);
+	if (id == CANAL_NONE)
+		id = canal_pool_take(pool);
+	canal_write_once(entry, id);
+	return id;
+}
+
 /* How many bytes from @tail on have a chunk, at most @want: chunks are added. */
 static uint64_t add_chunks(struct shared *s, const struct canal_pool *pool, uint64_t head,
 			   uint64_t tail, uint64_t want)
 {
-	struct canal_fifo *f = &s->fifo;
 	uint64_t end = tail;
 
-	while (end < tail + want) {
-		uint32_t *entry = &f->chunk[canal_fifo_index(end)];
-		uint32_t id = canal_read_once(entry);
-
-		if (id == CANAL_NONE)
-			id = canal_fifo_take_back(f->chunk, &f->reclaim, head);
-		if (id == CANAL_NONE)
-			id = canal_pool_take(pool);
-		if (id == CANAL_NONE)
-			break;
-		canal_write_once(entry, id);
+	while (end < tail + want && chunk_at(s, pool, head, end) != CANAL_NONE)
 		end += CANAL_CHUNK - canal_fifo_offset(end);
-	}
 	return end - tail < want ? end - tail : want;
 }
 
