@@ -319,6 +319,7 @@ struct sock {
 	int backlog;
 	/* flags */
 	bool rx_starved;          /* parked because the arena is empty */
+	bool was_accepted;        /* came out of a listener */
 	bool released;            /* the guest has no descriptor any more */
 	bool close_hint;          /* INR_CLOSE came before the far end */
 	bool v6only, reuseport, hashed, bound;

@@ -94,6 +94,7 @@ bool listen_push(struct sock *l, struct sock *s)
 	    sock_rx_prepare(l, sizeof(entry)) < sizeof(entry))
 		return false;
 	canal_fifo_poke(l->rx_chunk, &l->channel->rx, l->rx_tail, &entry, sizeof(entry));
+	s->was_accepted = true;
 	s->listener = l;
 	s->accept_pos = l->rx_tail;
 	cds_list_add_tail(&s->accept_link, &l->accepted);

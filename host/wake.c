@@ -99,13 +99,14 @@ void wake_socket(struct sock *s, uint32_t events)
 			sub_push(s->channel, sub);
 }
 
-/* Whether something may have happened before the subscription that the guest,
- * which looked at the socket when it made it, did not see. */
+/*
+ * Whether something may have happened before the subscription that the guest,
+ * which looked at the socket when it made it, did not see. Only of a fresh
+ * accepted socket it is known that nothing has.
+ */
 static bool has_news(const struct sock *s)
 {
-	return s->rx_tail || s->tx_head || s->rx_eof || s->broken_off ||
-	       s->state == CANAL_SOCK_FAILED || s->type == SOCK_DGRAM ||
-	       s->state == CANAL_SOCK_LISTENING;
+	return !s->was_accepted || s->rx_tail || s->tx_head || s->rx_eof || s->broken_off;
 }
 
 int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32_t events)
