@@ -22,6 +22,11 @@
  * guest on a subscription, inverted), and the bits of canal_sock.rd_waiters and
  * wr_waiters.
  *
+ * Where the sleeper is the host and the publisher a guest's fast path, the fence
+ * of the publisher may be a light one if the host's is a heavy one (S2): the
+ * host arms, has membarrier(2) make every core that runs the guest pass a full
+ * fence, and looks. canal_region.heavy says whether it does.
+ *
  * Invariants
  *  1. Only the sleeper raises its flag; whoever lowers it with canal_take owes
  *     exactly one wake-up.

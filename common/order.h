@@ -35,6 +35,13 @@
 	((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST),              \
 	 __atomic_thread_fence(__ATOMIC_ACQ_REL))
 
+/*
+ * An uneven pair: the light side only keeps the compiler in order, the heavy
+ * side makes every core that runs a registered process pass a full fence
+ * (membarrier(2), GLOBAL_EXPEDITED). For a fast path whose other end is rare.
+ */
+#define canal_light_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
 /* Read-modify-write, each a full fence. */
 #define canal_xchg(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
 #define canal_fetch_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)

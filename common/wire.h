@@ -321,6 +321,8 @@ struct canal_region {
 	canal_u32 broken CANAL_NEW_LINE;     /* reason why the channel was closed, 0: works */
 	canal_u32 spin_looks; /* advice: how often to look before sleeping */
 	canal_u32 fallback;   /* policy of the port: 1 allows the kernel */
+	canal_u32 heavy;      /* 1: the host arms idle and RX want_room with a
+				 membarrier, so the guest needs no fence (S2) */
 	/* line 4, handshake: the poller sleeps, kick it */
 	canal_u32 host_asleep CANAL_NEW_LINE;
 	/* line 5, written by guest producers: where to claim next */

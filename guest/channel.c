@@ -18,6 +18,7 @@
  * asking again. canald gone: -EPIPE.
  */
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <string.h>
 
 #include "internal.h"
@@ -38,6 +39,13 @@ static int attach_failure;
 
 /* --- attaching --------------------------------------------------------- */
 
+/* Asks the kernel to include this process in the host's heavy fences (S2). */
+static void channel_register(struct channel *ch)
+{
+	ch->light = ch->region && ch->region->heavy &&
+		    !sys_call4(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0, 0);
+}
+
 static int channel_attach(void)
 {
 	struct channel ch = { .client = 0 };
@@ -49,6 +57,7 @@ static int channel_attach(void)
 		err = attach_local(&ch, path);
 	if (err)
 		return err;
+	channel_register(&ch);
 	client = ch.client;
 	ch.client = 0;
 	the_channel = ch;
@@ -101,6 +110,7 @@ int channel_get(struct channel **ret_ch)
 void channel_after_fork(void)
 {
 	canal_write_once(&attach_lock, 0);
+	channel_register(&the_channel);
 	wait_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }

@@ -120,12 +120,23 @@ uint32_t tx_chunk(struct canal_sock *s, uint64_t pos, uint64_t head);
 
 void data_post(uint32_t op, uint32_t n);
 
+/* Stores a position, then lets the caller look at what the host armed. */
+static inline void publish(uint64_t *position, uint64_t value)
+{
+	if (likely(the_channel.light)) {
+		canal_store_release(position, value);
+		canal_light_fence(); /* S2 light; pairs with heavy_fence() */
+	} else {
+		canal_store_fence(position, value);
+	}
+}
+
 /* Makes the bytes below @tail visible; tells the host if it stopped looking. */
 static inline void tx_publish(struct canal_sock *s, uint32_t n, uint64_t tail)
 {
 	/* R1 release: bytes and chunks before tail; pairs with the host's
-	 * acquire of tail. With the fence for S1. */
-	canal_store_fence(&s->tx.tail, tail);
+	 * acquire of tail. With the fence for S1, or S2 light. */
+	publish(&s->tx.tail, tail);
 	if (unlikely(canal_take(&s->tx.idle)))
 		data_post(CANAL_INR_TX, n);
 }
@@ -136,8 +147,8 @@ static inline void rx_consumed(struct canal_sock *s, uint32_t n, uint64_t head, 
 	struct canal_fifo *f = &s->rx;
 
 	/* R2 release: our reads before head; pairs with the host's acquire of
-	 * head. With the fence for S1. */
-	canal_store_fence(&f->head, head);
+	 * head. With the fence for S1, or S2 light. */
+	publish(&f->head, head);
 	if (unlikely(canal_read_once(&f->want_room)) &&
 	    (tail - head) * 2 <= canal_read_once(&f->limit) && canal_take(&f->want_room))
 		data_post(CANAL_INR_RX, n);

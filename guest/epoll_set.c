@@ -583,15 +583,21 @@ static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
 /**
  * set_make() - give an epoll instance its part in the region
  *
+ * A forked child joins the channel first: what is claimed under client number 0
+ * looks free to its siblings, and all of them get the same set.
+ *
  * Context: under the table's lock. Return: 0, -ENOSPC when the region has no set
- * or wait slot left, or what the making of the pipe gave.
+ * or wait slot left, or what joining or the making of the pipe gave.
  */
 int set_make(struct epoll_set *es, int epfd)
 {
-	struct channel *ch = &the_channel;
-	uint32_t number = set_claim(ch), slot = 0;
-	int error;
+	struct channel *ch;
+	uint32_t number, slot = 0;
+	int error = channel_get(&ch);
 
+	if (error < 0)
+		return error;
+	number = set_claim(ch);
 	if (number == CANAL_NONE)
 		return -ENOSPC;
 	error = doorbell_make(es, epfd, &slot);

@@ -66,6 +66,7 @@ struct channel {
 	uint32_t client;       /* our number; 0 in a child that has not joined */
 	uint64_t id, token;
 	int kick_fd, control_fd;
+	bool light;            /* the host's heavy fence covers us (S2) */
 	bool dead;             /* canald is gone, or closed the channel */
 };
 

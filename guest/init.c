@@ -24,6 +24,7 @@
 
 #include "guest.h"
 #include "internal.h"
+#include "lock.h"
 
 bool fallback_allowed = true;
 bool libcanal_preloaded;
@@ -93,7 +94,7 @@ static void init_once(void)
 {
 	real_find();
 	read_environment();
-	pthread_atfork(NULL, NULL, channel_after_fork);
+	pthread_atfork(lock_before_fork, NULL, channel_after_fork);
 }
 
 void libcanal_init(void)

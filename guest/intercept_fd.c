@@ -7,6 +7,7 @@
 #include <stdarg.h>
 
 #include "intercept.h"
+#include "lock.h"
 
 EXPORT int close(int fd)
 {
@@ -89,7 +90,10 @@ EXPORT pid_t fork(void)
 /* Runs no handlers, so that it may be called in a signal handler. */
 EXPORT pid_t _Fork(void)
 {
-	pid_t pid = real(_Fork)();
+	pid_t pid;
+
+	lock_before_fork();
+	pid = real(_Fork)();
 
 	if (pid == 0)
 		channel_after_fork();

@@ -17,6 +17,8 @@
 #ifndef CANAL_GUEST_LOCK_H
 #define CANAL_GUEST_LOCK_H
 
+#include <sys/single_threaded.h>
+
 #include "order.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -36,12 +38,27 @@ static inline uint32_t lock_me(void)
 	return likely(me) ? me : lock_learn_self();
 }
 
+/* Set for good at the first fork: the channel may have other processes then. */
+extern bool lock_forked;
+void lock_before_fork(void);
+
+/* Nobody else can come for a lock: no second thread, no other process. */
+static inline bool lock_alone(void)
+{
+	return likely(__libc_single_threaded) && likely(!lock_forked);
+}
+
 /* Return: false when this very thread holds it already: we are in a signal
  * handler on top of the holder. */
 static inline bool lock_enter(uint32_t *lock)
 {
 	uint32_t me = lock_me();
 
+	if (lock_alone() && likely(!canal_read_once(lock))) {
+		canal_write_once(lock, me); /* for our own signal handlers */
+		canal_light_fence();
+		return true;
+	}
 	/* K1 acquire: what the last holder stored; pairs with lock_leave() */
 	return likely(canal_cas(lock, 0u, me)) || lock_contend(lock, me);
 }

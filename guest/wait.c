@@ -32,7 +32,7 @@
 
 #define NSEC_PER_SEC 1000000000LL
 /* Yields after the looks, with a look each. */
-#define SPIN_YIELDS 8
+#define SPIN_YIELDS 30
 /* Every so many waits spin to the full, to see whether it pays again. */
 #define SPIN_PROBE 16
 /* Between looks of one who has no slot. */
@@ -197,6 +197,13 @@ void waiter_return(struct channel *ch, struct waiter *w)
 		own_busy = false;
 	else
 		waiter_release(ch, w);
+}
+
+bool lock_forked;
+
+void lock_before_fork(void)
+{
+	canal_write_once(&lock_forked, true);
 }
 
 void wait_after_fork(void)

@@ -123,6 +123,7 @@ static int region_create(struct channel *ch)
 		.channel_id = ch->id,
 		.spin_looks = settings.spin_looks,
 		.fallback = settings.guest_fallback,
+		.heavy = settings.heavy,
 	};
 	int r;
 

@@ -31,7 +31,7 @@ struct settings settings = {
 	.log_level = LOG_INFO,
 	.max_sockets = CHANNEL_SOCKS,
 	.max_channels = 1024,
-	.spin_looks = 100,
+	.spin_looks = SPIN_LOOKS_AUTO,
 	.guest_fallback = true,
 	.join = true,
 };

@@ -15,7 +15,10 @@
  * Ownership and threads: the poller that owns the channel.
  * Failure: false, after channel_break().
  */
+#include <linux/membarrier.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -26,6 +29,7 @@ void sock_mark_tx(struct sock *s)
 	struct poller *p = s->channel->poller;
 
 	s->tx_quiet = 0;
+	s->tx_look_ns = 0;
 	if (s->tx_busy || s->tx_blocked || s->dead)
 		return;
 	s->tx_busy = true;
@@ -38,6 +42,7 @@ void sock_unmark_tx(struct sock *s)
 	if (!s->tx_busy)
 		return;
 	s->tx_busy = false;
+	s->tx_idling = false;
 	s->channel->poller->tx_busy_count--;
 	cds_list_del(&s->tx_link);
 }
@@ -74,11 +79,18 @@ bool sock_tx_avail(struct sock *s, uint64_t *ret_bytes)
 	return true;
 }
 
+#define SMALL_TAKE 4096
+#define SMALL_REST_NS 1000
+
 void sock_tx_consumed(struct sock *s, uint64_t len)
 {
 	struct canal_fifo *tx = &s->shared->tx;
 	uint64_t used;
 
+	/* A producer of small pieces is left alone for a moment: each look takes
+	 * the line of tail away from it. */
+	if (len < SMALL_TAKE)
+		s->tx_look_ns = s->channel->poller->now_ns + SMALL_REST_NS;
 	s->tx_head += len;
 	s->tx_bytes += len;
 	s->channel->count.tx_bytes += len;
@@ -93,28 +105,47 @@ void sock_tx_consumed(struct sock *s, uint64_t len)
 
 /* How many passes an empty FIFO is looked at before the guest must tell. */
 #define QUIET_PASSES 256
+/* With more busy FIFOs than this an empty one is given up at once. */
+#define QUIET_SOCKETS 16
 
 /*
- * TX is empty. For a while the host goes on looking; then it arms idle (S1) and
- * forgets the socket until INR_TX.
+ * TX is empty. For a while the host goes on looking; then the socket is given
+ * up at the end of the pass, with others, until INR_TX.
  */
 void sock_tx_quiet(struct sock *s)
 {
+	struct poller *p = s->channel->poller;
+
 	if (s->released || (s->tx_shut && !s->tx_fin_sent)) {
 		sock_unmark_tx(s);
 		sock_drained(s);
 		return;
 	}
-	if (++s->tx_quiet < QUIET_PASSES && s->channel->poller->tx_busy_count <= 16)
+	if (++s->tx_quiet < QUIET_PASSES && p->tx_busy_count <= QUIET_SOCKETS)
 		return;
-	sock_tx_idle(s);
+	s->tx_idling = true;
+	p->tx_idling = true;
 }
 
-bool sock_tx_idle(struct sock *s)
+bool heavy_fence_works(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+/* S2 heavy: what was armed before what is looked at next, on all cores; pairs
+ * with publish() of the guest. */
+static void heavy_fence(void)
+{
+	if (settings.heavy)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+}
+
+/* Armed before; false: bytes came meanwhile. */
+static bool give_up(struct sock *s)
 {
 	uint64_t avail;
 
-	canal_arm(&s->shared->tx.idle);
+	s->tx_idling = false;
 	if (!sock_tx_avail(s, &avail) || avail) {
 		canal_disarm(&s->shared->tx.idle);
 		s->tx_quiet = 0;
@@ -122,6 +153,24 @@ bool sock_tx_idle(struct sock *s)
 	}
 	sock_unmark_tx(s);
 	return true;
+}
+
+bool tx_idle(struct poller *p, bool all)
+{
+	struct sock *s, *next;
+	bool quiet = true;
+
+	if (cds_list_empty(&p->tx_busy) || !(all || p->tx_idling))
+		return true;
+	cds_list_for_each_entry(s, &p->tx_busy, tx_link)
+		if (all || s->tx_idling)
+			canal_arm(&s->shared->tx.idle);
+	heavy_fence();
+	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link)
+		if ((all || s->tx_idling) && !give_up(s))
+			quiet = false;
+	p->tx_idling = false;
+	return quiet;
 }
 
 /* --- RX: the host produces --------------------------------------------- */
@@ -237,6 +286,7 @@ bool sock_rx_park(struct sock *s)
 	uint64_t room;
 
 	canal_arm(&s->shared->rx.want_room);
+	heavy_fence();
 	if (!sock_rx_room(s, &room))
 		return true;
 	if (room) {

@@ -61,10 +61,13 @@ struct settings {
 	/* of every guest of the local transport */
 	uint32_t max_sockets; /* per channel */
 	uint32_t max_channels;
-	uint32_t spin_looks;
+	uint32_t spin_looks;  /* SPIN_LOOKS_AUTO: by the number of CPUs */
 	bool guest_fallback;  /* advice to guests */
+	bool heavy;           /* membarrier(2) works: guests need no fence (S2) */
 	bool join;            /* connect guests of one canald in memory */
 };
+
+#define SPIN_LOOKS_AUTO UINT32_MAX
 
 extern struct settings settings;
 
@@ -121,6 +124,7 @@ struct poller {
 	uint64_t now_ns;          /* of this pass */
 	uint64_t work;            /* things done in this pass */
 	uint32_t tx_busy_count;
+	bool tx_idling;           /* some socket of tx_busy is */
 	uint64_t trim_at_ns;
 	/* switch.c: listeners and datagram sockets by port */
 	struct cds_list_head switch_table[SWITCH_BUCKETS];
@@ -308,6 +312,7 @@ struct sock {
 	uint32_t tx_limit, rx_limit;
 	uint32_t rx_chunk[CANAL_FIFO_CHUNKS];
 	uint32_t tx_quiet;        /* passes without bytes in TX */
+	uint64_t tx_look_ns;      /* not to be looked at before */
 	/* joined in memory (switch.c) */
 	struct sock *joined;
 	struct sock *listener;    /* connecting to it, or accepted and not taken */
@@ -323,6 +328,7 @@ struct sock {
 	bool released;            /* the guest has no descriptor any more */
 	bool close_hint;          /* INR_CLOSE came before the far end */
 	bool v6only, reuseport, hashed, bound;
+	bool tx_idling;           /* to be given up at the end of the pass */
 	bool tx_busy, tx_blocked; /* in poller.tx_busy; kernel is full */
 	bool rx_ready, rx_parked; /* in poller.rx_ready; FIFO is full */
 	bool rx_hup;              /* kernel reported end or error */
@@ -377,7 +383,11 @@ void listen_stop(struct sock *s);
 bool sock_tx_avail(struct sock *s, uint64_t *ret_bytes);
 void sock_tx_consumed(struct sock *s, uint64_t len);
 void sock_tx_quiet(struct sock *s);
-bool sock_tx_idle(struct sock *s);
+/* Gives up the TX FIFOs that poller.tx_busy has marked, or all. False: one of
+ * them got bytes meanwhile. */
+bool tx_idle(struct poller *p, bool all);
+/* Once, before the first poller: whether heavy fences work here. */
+bool heavy_fence_works(void);
 /* RX room, checked; false after channel_break(). */
 bool sock_rx_room(struct sock *s, uint64_t *ret_bytes);
 /* Puts chunks behind [rx_tail, rx_tail + len); bytes that have them. */

@@ -274,9 +274,20 @@ static int pollers_start(void)
 	return error;
 }
 
+/* The paper's 100 looks, where guest, poller and peer each have a core. */
+static void settle_spinning(void)
+{
+	if (settings.spin_looks == SPIN_LOOKS_AUTO)
+		settings.spin_looks = sysconf(_SC_NPROCESSORS_ONLN) > 2 ? 100 : 20;
+	settings.heavy = heavy_fence_works();
+}
+
 static int workers_start(void)
 {
-	int error = pollers_start();
+	int error;
+
+	settle_spinning();
+	error = pollers_start();
 
 	if (!error) {
 		error = resolve_start(RESOLVE_THREADS);

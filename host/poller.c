@@ -28,7 +28,7 @@
 
 #define INRS_A_PASS 64
 /* Adaptive: yield after so many passes for nothing, sleep after so long. */
-#define SPIN_PASSES 32
+#define SPIN_PASSES 4
 #define SPIN_NS 50000ull
 /* The kernel is asked each so many passes while there is other work. */
 #define KERNEL_EVERY 8
@@ -152,6 +152,8 @@ static void serve_tx(struct poller *p)
 	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link) {
 		if (s->dead || s->channel->broken)
 			sock_unmark_tx(s);
+		else if (p->now_ns < s->tx_look_ns)
+			continue;
 		else if (s->type == SOCK_DGRAM)
 			dgram_tx(s);
 		else
@@ -187,6 +189,7 @@ static void pass(struct poller *p)
 	serve_rx(p);
 	serve_tx(p);
 	p->ops->flush(p->engine);
+	tx_idle(p, false);
 	bury(p);
 	p->passes++;
 }
@@ -196,13 +199,11 @@ static void pass(struct poller *p)
 /* Arms every way in which work can come; false when some came meanwhile. */
 static bool arm_all(struct poller *p)
 {
-	struct sock *s, *next;
 	struct channel *ch;
 	uint64_t work = p->work;
 
-	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link)
-		if (!sock_tx_idle(s))
-			return false;
+	if (!tx_idle(p, true))
+		return false;
 	canal_arm(&p->asleep);
 	cds_list_for_each_entry(ch, &p->channels, link)
 		canal_arm(&ch->region->host_asleep);

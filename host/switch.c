@@ -128,7 +128,7 @@ void switch_bound(struct sock *s)
 {
 	if (s->type != SOCK_DGRAM || !s->local.port)
 		return;
-	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT) || option(s, SOL_SOCKET, SO_REUSEADDR);
+	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT);
 	table_add(s);
 }
 
