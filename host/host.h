@@ -94,8 +94,12 @@ void host_log_limited(int priority, const char *fmt, ...) __attribute__((format(
 /* A port rests until so many others are free. */
 #define PORTPOOL_REST 64u
 
+#define PORTPOOL_HELD 1024u
+#define PORT_NONE (-1)
+#define PORT_NOT_HELD (-2)
+
 struct held_port {
-	int fd;        /* the bound socket; -1: none */
+	int fd;        /* the bound socket, PORT_NOT_HELD or PORT_NONE */
 	uint16_t port; /* network order */
 };
 
@@ -131,6 +135,7 @@ struct poller {
 	/* portpool.c: a ring of free ports, the longest unused first */
 	struct held_port ports[PORTPOOL_MAX];
 	uint32_t ports_head, ports_free, ports_held;
+	uint64_t ports_mine[65536 / 64]; /* by port in network order */
 	uint64_t ports_given_ns;
 	/* counters */
 	uint64_t passes, sleeps;
@@ -220,12 +225,14 @@ struct channel {
 	uint32_t rx_free_count, rx_fresh;
 	uint32_t rx_in_use;
 	int *wait_fd;             /* write end of each slot's pipe, -1 */
-	uint32_t *wait_client;
+	uint32_t *wait_client;    /* whose pipe it is */
+	uint32_t *wait_serial;    /* and for which use of the slot */
 	uint8_t *wait_owed;       /* to be woken as soon as there is a pipe */
 	uint32_t wait_high;       /* slots below this may have a pipe */
 	struct sub *subs;
 	struct cds_list_head clients;
-	uint32_t next_client;
+	uint32_t last_client;     /* number given last */
+	uint32_t client_high;     /* highest ever given */
 	int kick_fd;
 	struct engine_handle kick;
 	bool broken, orphan;      /* closed for cause; no process left */
@@ -278,8 +285,8 @@ void channel_give_number(struct channel *ch, uint32_t n);
 void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd);
 /* On the poller: frees a channel that has neither clients nor sockets. */
 bool channel_reap(struct channel *ch);
-/* On the poller: wait slot's pipe arrived. Owns @fd. */
-void channel_add_waiter(struct channel *ch, struct client *c, uint32_t slot, int fd);
+/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd. */
+void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd);
 /* Finds a channel to JOIN by id, any thread: call on the right poller. */
 struct channel *poller_find_channel(struct poller *p, uint64_t id);
 
@@ -315,7 +322,8 @@ struct sock {
 	uint64_t tx_look_ns;      /* not to be looked at before */
 	/* joined in memory (switch.c) */
 	struct sock *joined;
-	struct sock *listener;    /* connecting to it, or accepted and not taken */
+	struct sock *listener;    /* it was accepted from this one, and not taken */
+	struct sock *pending_at;  /* the listener in whose pending it waits */
 	struct cds_list_head pending_link, pending; /* connectors that wait for room */
 	struct cds_list_head accept_link, accepted; /* accepted, perhaps not taken */
 	uint64_t accept_pos;      /* where it lies in the listener's RX */
@@ -375,8 +383,9 @@ bool dgram_rx(struct sock *s);
 bool listen_rx(struct sock *s);
 int listen_start(struct sock *s, int backlog);
 bool listen_push(struct sock *listener, struct sock *s);
-
 void listen_stop(struct sock *s);
+/* An accepted socket was taken by the guest, or goes away. */
+void listen_taken(struct sock *s);
 
 /* fifo_host.c */
 /* TX bytes waiting, checked; false after channel_break(). */

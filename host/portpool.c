@@ -6,6 +6,10 @@
  * the pool is held by a bound kernel socket, on all addresses of both families,
  * and used again and again, the longest unused first.
  *
+ * Descriptors are finite: beyond PORTPOOL_HELD ports the pool only makes sure
+ * that a port is free at that moment, and marks it as its own. The kernel may
+ * then give the same port to a socket that connects elsewhere.
+ *
  * A pool whose ports have all been free for a second is given back.
  *
  * Ownership and threads: one pool per poller, used by its thread only.
@@ -49,6 +53,41 @@ static int hold_port(uint16_t *ret_port)
 	return fd;
 }
 
+static bool port_marked(const struct poller *p, uint16_t port)
+{
+	return p->ports_mine[port / 64] >> port % 64 & 1;
+}
+
+static void port_mark(struct poller *p, uint16_t port, bool mine)
+{
+	if (mine)
+		p->ports_mine[port / 64] |= 1ull << port % 64;
+	else
+		p->ports_mine[port / 64] &= ~(1ull << port % 64);
+}
+
+/* A new port for the pool; false when there is none to be had. */
+static bool new_port(struct poller *p, struct held_port *ret)
+{
+	for (int i = 0; i < 16; i++) {
+		ret->fd = hold_port(&ret->port);
+		if (ret->fd < 0)
+			return false;
+		if (port_marked(p, ret->port)) { /* ours, but not held */
+			close(ret->fd);
+			continue;
+		}
+		if (p->ports_held >= PORTPOOL_HELD) {
+			close(ret->fd);
+			ret->fd = PORT_NOT_HELD;
+		}
+		port_mark(p, ret->port, true);
+		p->ports_held++;
+		return true;
+	}
+	return false;
+}
+
 static struct held_port next_free(struct poller *p)
 {
 	p->ports_free--;
@@ -57,13 +96,8 @@ static struct held_port next_free(struct poller *p)
 
 bool portpool_take(struct poller *p, struct held_port *ret)
 {
-	if (p->ports_free < PORTPOOL_REST && p->ports_held < PORTPOOL_MAX) {
-		ret->fd = hold_port(&ret->port);
-		if (ret->fd >= 0) {
-			p->ports_held++;
-			return true;
-		}
-	}
+	if (p->ports_free < PORTPOOL_REST && p->ports_held < PORTPOOL_MAX && new_port(p, ret))
+		return true;
 	if (!p->ports_free)
 		return false;
 	*ret = next_free(p);
@@ -83,8 +117,13 @@ bool portpool_trim(struct poller *p)
 		return false;
 	if (p->now_ns - p->ports_given_ns < REST_NS)
 		return true;
-	while (p->ports_free)
-		close(next_free(p).fd);
+	while (p->ports_free) {
+		struct held_port port = next_free(p);
+
+		port_mark(p, port.port, false);
+		if (port.fd >= 0)
+			close(port.fd);
+	}
 	p->ports_held = 0;
 	return false;
 }

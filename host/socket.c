@@ -77,7 +77,8 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	s->number = number;
 	s->domain = domain;
 	s->type = type;
-	s->fd = s->far_fd = s->kernel.fd = s->far.fd = s->pool_port.fd = -1;
+	s->fd = s->far_fd = s->kernel.fd = s->far.fd = -1;
+	s->pool_port.fd = PORT_NONE;
 	s->kernel.event = kernel_event;
 	s->far.event = far_event;
 	s->tx_limit = DEFAULT_TX_LIMIT;
@@ -430,8 +431,7 @@ void sock_destroy(struct sock *s)
 		return;
 	s->dead = true;
 	listen_stop(s);
-	if (s->listener && s->accept_link.next)
-		cds_list_del(&s->accept_link);
+	listen_taken(s);
 	switch_detach(s);
 	kernel_close(s);
 	far_close(s);
@@ -498,11 +498,7 @@ void sock_set_far(struct sock *s, int fd)
 		close(fd);
 		return;
 	}
-	if (s->listener && s->accept_link.next) {
-		cds_list_del(&s->accept_link);
-		s->accept_link.next = NULL;
-		s->listener = NULL;
-	}
+	listen_taken(s);
 	s->far_fd = fd;
 	if (s->close_hint && far_hung_up(s)) {
 		sock_release(s);

@@ -111,14 +111,31 @@ void switch_listen(struct sock *s)
 	table_add(s);
 }
 
+/*
+ * Whether a connector waits for a listener is what pending_at says, not its
+ * state, which the guest may have changed meanwhile.
+ */
+static void pending_join(struct sock *s, struct sock *l)
+{
+	s->pending_at = l;
+	cds_list_add_tail(&s->pending_link, &l->pending);
+}
+
+static void pending_leave(struct sock *s)
+{
+	if (!s->pending_at)
+		return;
+	s->pending_at = NULL;
+	cds_list_del(&s->pending_link);
+}
+
 void switch_unlisten(struct sock *s)
 {
 	struct sock *c, *next;
 
 	table_del(s);
 	cds_list_for_each_entry_safe(c, next, &s->pending, pending_link) {
-		cds_list_del(&c->pending_link);
-		c->listener = NULL;
+		pending_leave(c);
 		sock_connected(c, -ECONNREFUSED);
 	}
 }
@@ -149,7 +166,7 @@ static struct canal_addr addr_as(const struct canal_addr *a, int family)
 static bool name_client(struct sock *s, const struct canal_addr *to)
 {
 	if (!s->bound) {
-		if (s->pool_port.fd < 0 && !portpool_take(s->channel->poller, &s->pool_port))
+		if (s->pool_port.fd == PORT_NONE && !portpool_take(s->channel->poller, &s->pool_port))
 			return false;
 		memset(&s->local, 0, sizeof(s->local));
 		s->local.port = s->pool_port.port;
@@ -217,10 +234,8 @@ bool switch_connect(struct sock *s, const struct canal_addr *to)
 	if (!name_client(s, to))
 		return false;
 	s->channel->poller->work++;
-	if (!join(s, l)) {
-		s->listener = l;
-		cds_list_add_tail(&s->pending_link, &l->pending);
-	}
+	if (!join(s, l))
+		pending_join(s, l);
 	return true;
 }
 
@@ -230,11 +245,10 @@ void switch_resume(struct sock *l)
 	struct sock *c, *next;
 
 	cds_list_for_each_entry_safe(c, next, &l->pending, pending_link) {
-		cds_list_del(&c->pending_link);
-		c->listener = NULL;
+		pending_leave(c);
 		if (!join(c, l)) {
-			c->listener = l;
-			cds_list_add(&c->pending_link, &l->pending);
+			c->pending_at = l;
+			cds_list_add(&c->pending_link, &l->pending); /* still the first */
 			return;
 		}
 	}
@@ -355,11 +369,10 @@ void switch_detach(struct sock *s)
 	bool unread = s->rx_tail != canal_load_acquire(&s->shared->rx.head);
 
 	table_del(s);
-	if (s->state == CANAL_SOCK_CONNECTING && s->listener)
-		cds_list_del(&s->pending_link);
-	if (s->pool_port.fd >= 0)
+	pending_leave(s);
+	if (s->pool_port.fd != PORT_NONE)
 		portpool_give(s->channel->poller, s->pool_port);
-	s->pool_port.fd = -1;
+	s->pool_port.fd = PORT_NONE;
 	if (!d)
 		return;
 	s->joined = NULL;
