@@ -100,7 +100,7 @@ struct canal_dgram {
 /* An accepted connection in the RX FIFO of a listener. */
 struct canal_accept {
 	canal_u32 sock; /* number of the new socket */
-	canal_u32 pad;
+	canal_u32 generation; /* of that number */
 };
 
 /* Where a socket stands. Written by the host. */
@@ -130,6 +130,8 @@ struct canal_sock {
 	canal_u64 rd_waiters CANAL_NEW_LINE;
 	canal_u64 wr_waiters;
 	canal_u32 so_error;   /* host sets a positive errno, guest takes it */
+	canal_u32 pad0;
+	canal_u64 taken;      /* of an accepted one: CANAL_TAKEN(), by one swap only */
 	/* line 3, written by the guest: what belongs to the open description */
 	canal_u32 status CANAL_NEW_LINE;     /* CANAL_STATUS_* */
 	canal_u32 shut;       /* 1: shutdown for reading, 2: for writing */
@@ -142,6 +144,12 @@ struct canal_sock {
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */
 	struct canal_fifo rx CANAL_NEW_LINE; /* host produces */
 };
+
+/*
+ * Whose an accepted socket is: 0 while it lies in the listener's RX, the client
+ * that took it, or CANAL_NONE when the host refused it.
+ */
+#define CANAL_TAKEN(generation, who) ((canal_u64)(generation) << 32 | (canal_u32)(who))
 
 #define CANAL_STATUS_NONBLOCK 1u
 #define CANAL_STATUS_ASYNC 2u
@@ -159,7 +167,8 @@ enum canal_inr_op {
 	CANAL_INR_CONNECT,    /* addr; family 0 dissolves. Stream: result comes as
 				 state, connects and so_error. Datagram: call */
 	CANAL_INR_SHUTDOWN,   /* arg[0] SHUT_*; bytes in TX go first */
-	CANAL_INR_CLOSE,      /* a descriptor was closed: look if it was the last */
+	CANAL_INR_CLOSE,      /* a descriptor was closed: look if it was the last;
+				 arg[0] 1: there never was one, arg[1] generation */
 	CANAL_INR_TX,         /* TX went from idle to busy */
 	CANAL_INR_RX,         /* RX has room again */
 	CANAL_INR_SETSOCKOPT, /* call; level, optname, value in canal_call.data */
@@ -251,13 +260,15 @@ struct canal_wait {
 	canal_u32 armed CANAL_NEW_LINE; /* handshake: sleeper sets, waker takes */
 	canal_u32 owner; /* guest: client number that uses the slot, 0 if free */
 	canal_u32 sock;  /* guest: the only socket waited for, or CANAL_NONE */
+	canal_u32 serial; /* guest: counts the uses of this slot */
 };
 
 /* An epoll instance (or any other collector of readiness). */
 struct canal_set {
 	canal_u32 ready CANAL_NEW_LINE; /* handshake: newest pushed subscription + 1, or 0 */
 	/* line 1, written by the guest */
-	canal_u32 owner CANAL_NEW_LINE; /* client that made it, 0 if free */
+	canal_u32 owner CANAL_NEW_LINE; /* client that made it, 0 if free; the host
+					   stores CANAL_NONE when that is gone */
 	canal_u32 slot;     /* wait slot to signal */
 	canal_u32 lock;     /* thread that collects */
 	canal_u32 sleepers; /* threads in epoll_wait */
@@ -353,6 +364,7 @@ CANAL_AT(sizeof(struct canal_accept), 8);
 CANAL_AT(offsetof(struct canal_sock, local), 12);
 CANAL_AT(offsetof(struct canal_sock, peer), 64);
 CANAL_AT(offsetof(struct canal_sock, rd_waiters), 128);
+CANAL_AT(offsetof(struct canal_sock, taken), 152);
 CANAL_AT(offsetof(struct canal_sock, status), 192);
 CANAL_AT(offsetof(struct canal_sock, tx), 256);
 CANAL_AT(sizeof(struct canal_sock), 256 + 2 * sizeof(struct canal_fifo));

@@ -278,6 +278,7 @@ int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *r
 	struct canal_local p = { .type = CANAL_LOCAL_WAITER, .number = slot };
 	int ends[2], err;
 
+	p.extra = canal_read_once(&ch->wait[slot].serial);
 	err = (int)sys_call2(SYS_pipe2, ends, O_CLOEXEC);
 	if (err)
 		return err;
@@ -293,18 +294,24 @@ int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *r
 	return 0;
 }
 
-/* Return: the near end, which is the program's descriptor from now on. */
-int attach_local_dummy(struct channel *ch, uint32_t n, int type_flags)
+int attach_local_pair(int type_flags, int *ret_ends)
 {
-	struct canal_local p = { .type = CANAL_LOCAL_DUMMY, .number = n };
-	int ends[2], err;
+	return (int)sys_call4(SYS_socketpair, AF_UNIX,
+			      SOCK_STREAM | (type_flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0,
+			      ret_ends);
+}
 
-	err = (int)sys_call4(SYS_socketpair, AF_UNIX,
-			     SOCK_STREAM | (type_flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0, ends);
-	if (err)
-		return err;
-	p.extra = canal_read_once(&channel_sock(ch, n)->generation);
-	err = packet_tell(ch, &p, ends[1]);
+void attach_local_unpair(const int *ends)
+{
+	sys_close(ends[1]);
+	sys_close(ends[0]);
+}
+
+int attach_local_dummy(struct channel *ch, uint32_t n, uint32_t generation, const int *ends)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_DUMMY, .number = n, .extra = generation };
+	int err = packet_tell(ch, &p, ends[1]);
+
 	sys_close(ends[1]);
 	if (err) {
 		sys_close(ends[0]);

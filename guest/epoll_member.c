@@ -16,6 +16,12 @@
  *  3. Quarantine belongs to the process that posted, known by its client number.
  *  4. SUBSCRIBE and UNSUBSCRIBE of one subscription are posted in order: under
  *     table_lock.
+ *  5. A process that just ends leaves its sets behind, and subscriptions in
+ *     them and in quarantine. The host marks such sets; who needs a set takes
+ *     them over first (bury()).
+ *  6. Of a set that other processes use, a socket that is closed here stays a
+ *     member until it is gone everywhere: until its number has a new generation
+ *     (parted()).
  *
  * Ownership and threads: everything here is private to the process, under
  * table_lock. epoll_wait does not come here.
@@ -35,6 +41,8 @@
 #define SLAB_LEN 65536
 /* Quarantine longer than this is looked through in earnest. */
 #define QUARANTINE_LONG 64
+/* A quarantined set that was taken over, with whatever subscriptions it has. */
+#define SUB_ALL (CANAL_NONE - 1)
 
 static uint32_t table_lock;
 static struct epoll_set sets[SETS_MAX];
@@ -42,6 +50,7 @@ static struct member **by_sock; /* channel.sock_count chains */
 static struct member *free_members;
 static struct member *jail_first, *jail_last; /* quarantine, oldest first */
 static uint32_t jail_count;
+static struct member *parted_first, *parted_last; /* see parted() */
 
 void epoll_after_fork(void)
 {
@@ -128,7 +137,7 @@ static bool member_holds(const struct member *m)
 	const struct canal_sub *sub = &the_channel.sub[m->sub];
 
 	return sub->set == m->es->number && sub->sock == m->sock && sub->fd == m->fd &&
-	       !(canal_read_once(&sub->flags) & SUB_DEAD);
+	       sub->generation == m->generation && !(canal_read_once(&sub->flags) & SUB_DEAD);
 }
 
 static void member_insert(struct member *m)
@@ -173,10 +182,10 @@ static struct member *member_find(const struct epoll_set *es, uint32_t sock, int
 
 /* --- quarantine ----------------------------------------------------------- */
 
-/* @m holds a subscription, or with sub = CANAL_NONE the set itself. */
-static void jail(struct member *m, uint64_t pos)
+/* @m holds a subscription, or the set itself with sub = CANAL_NONE or SUB_ALL. */
+static void jail(struct member *m, uint32_t set, uint64_t pos)
 {
-	m->set = m->es->number;
+	m->set = set;
 	m->client = the_channel.client;
 	m->pos = pos;
 	m->next = NULL;
@@ -192,11 +201,24 @@ static bool jail_served(const struct member *m)
 {
 	if (!channel_passed(&the_channel, m->pos))
 		return false;
-	if (m->sub == CANAL_NONE || set_sub_settled(m->set, m->sub))
+	if (m->sub >= SUB_ALL || set_sub_settled(m->set, m->sub))
 		return true;
 	if (jail_count > QUARANTINE_LONG)
 		set_sweep(m->set);
 	return set_sub_settled(m->set, m->sub);
+}
+
+static void sub_give(uint32_t n)
+{
+	canal_write_once(&the_channel.sub[n].set, CANAL_NONE);
+	canal_pool_give(&the_channel.sub_pool, n);
+}
+
+static uint32_t sub_high(void)
+{
+	uint32_t used = canal_read_once(the_channel.sub_pool.used);
+
+	return used < the_channel.sub_pool.count ? used : the_channel.sub_pool.count;
 }
 
 /* The oldest one's subscription, if it may be used again. */
@@ -214,23 +236,14 @@ static uint32_t jail_release(void)
 		member_free(m);
 		if (inherited)
 			continue;
-		if (sub != CANAL_NONE)
+		if (sub < SUB_ALL)
 			return sub;
+		for (uint32_t n = 0; sub == SUB_ALL && n < sub_high(); n++)
+			if (set_holds(set, n))
+				sub_give(n);
 		set_free(set);
 	}
 	return CANAL_NONE;
-}
-
-static uint32_t sub_take(void)
-{
-	uint32_t n = jail_release();
-	uint32_t spare = jail_count > QUARANTINE_LONG ? jail_release() : CANAL_NONE;
-
-	if (spare != CANAL_NONE) {
-		canal_write_once(&the_channel.sub[spare].set, CANAL_NONE);
-		canal_pool_give(&the_channel.sub_pool, spare);
-	}
-	return n != CANAL_NONE ? n : canal_pool_take(&the_channel.sub_pool);
 }
 
 static uint64_t unsubscribe(uint32_t sub, uint32_t sock)
@@ -250,7 +263,84 @@ static uint64_t unsubscribe(uint32_t sub, uint32_t sock)
 static void leave_set(struct member *m)
 {
 	set_unlink(m->es, m->sub);
-	jail(m, unsubscribe(m->sub, m->sock));
+	jail(m, m->es->number, unsubscribe(m->sub, m->sock));
+}
+
+/* Our socket is closed, but the set and perhaps the socket are others' too. */
+static void part(struct member *m)
+{
+	m->next = NULL;
+	if (parted_first)
+		parted_last->next = m;
+	else
+		parted_first = m;
+	parted_last = m;
+}
+
+static bool parted_is_gone(const struct member *m)
+{
+	return canal_read_once(&channel_sock(&the_channel, m->sock)->generation) != m->generation;
+}
+
+/* One look at the one that was looked at longest ago. */
+static void parted(void)
+{
+	struct member *m = parted_first;
+
+	if (!m)
+		return;
+	parted_first = m->next;
+	if (set_is_foreign(m->es) || m->set != m->es->serial)
+		member_free(m); /* our parent's, or the set is gone */
+	else if (!parted_is_gone(m))
+		part(m);
+	else if (set_unlink_stale(m->es, m))
+		jail(m, m->es->number, unsubscribe(m->sub, m->sock));
+	else
+		member_free(m);
+}
+
+/* Takes over a set that its processes left behind when they ended. */
+static void bury(uint32_t set)
+{
+	struct member *m = member_new();
+	uint64_t pos = 0;
+
+	if (!m)
+		return;
+	if (!set_inherit(set)) {
+		member_free(m);
+		return;
+	}
+	for (uint32_t n = 0; n < sub_high(); n++)
+		if (set_holds(set, n))
+			pos = unsubscribe(n, the_channel.sub[n].sock);
+	m->sub = SUB_ALL;
+	jail(m, set, pos);
+}
+
+static void bury_all(void)
+{
+	for (uint32_t n = 0, high = set_high(); n < high; n++)
+		if (canal_read_once(&the_channel.set[n].owner) == CANAL_NONE)
+			bury(n);
+}
+
+static uint32_t sub_take(void)
+{
+	uint32_t n, spare;
+
+	parted();
+	parted(); /* twice: the list gets shorter although each close adds one */
+	n = jail_release();
+	spare = jail_count > QUARANTINE_LONG ? jail_release() : CANAL_NONE;
+	if (spare != CANAL_NONE)
+		sub_give(spare);
+	if (n == CANAL_NONE)
+		n = canal_pool_take(&the_channel.sub_pool);
+	if (n == CANAL_NONE)
+		bury_all();
+	return n;
 }
 
 /* --- adding and removing -------------------------------------------------- */
@@ -280,13 +370,29 @@ static int enter_set(struct member *m, int epfd)
 	sub->fd = m->fd;
 	sub->events = m->events;
 	sub->data = m->data;
-	sub->generation = canal_read_once(&channel_sock(ch, m->sock)->generation);
+	m->generation = canal_read_once(&channel_sock(ch, m->sock)->generation);
+	sub->generation = m->generation;
 	member_insert(m);
 	nudge = set_link(m->es, n);
 	(void)channel_post(ch, &inr); /* canald gone: the set tells */
 	if (nudge)
 		set_nudge(m->es, epfd);
 	return 0;
+}
+
+static int make(struct epoll_set *es, int epfd)
+{
+	int error = set_make(es, epfd);
+	uint32_t n;
+
+	if (error && error != -ENOSPC)
+		return error;
+	bury_all(); /* not before: only now has the process joined */
+	if (!error)
+		return 0;
+	while ((n = jail_release()) != CANAL_NONE)
+		sub_give(n);
+	return set_make(es, epfd);
 }
 
 static int add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev)
@@ -299,7 +405,7 @@ static int add(struct epoll_set *es, int epfd, int fd, const struct epoll_event 
 		return -ENOMEM;
 	if (member_find(es, sock, fd))
 		return -EEXIST;
-	error = es->number == CANAL_NONE ? set_make(es, epfd) : 0;
+	error = es->number == CANAL_NONE ? make(es, epfd) : 0;
 	if (error < 0)
 		return error;
 	m = member_new();
@@ -369,10 +475,14 @@ static void forget(struct member *m)
 	const struct epoll_set *es = m->es;
 
 	member_extract(m);
-	if (set_is_foreign(es) || canal_read_once(&set_shared(es)->refs) != 1 || !member_holds(m))
+	if (set_is_foreign(es) || !member_holds(m)) {
 		member_free(m);
-	else
+	} else if (canal_read_once(&set_shared(es)->refs) != 1) {
+		m->set = es->serial;
+		part(m);
+	} else {
 		leave_set(m);
+	}
 }
 
 void member_forget(uint32_t sock)
@@ -405,7 +515,7 @@ static int set_rebuild(struct epoll_set *es, int epfd)
 	for (m = list; m; m = m->es_next)
 		member_extract(m);
 	es->number = CANAL_NONE;
-	error = set_make(es, epfd);
+	error = make(es, epfd);
 	while (list) {
 		m = list;
 		list = m->es_next;
@@ -454,9 +564,8 @@ static void set_end(struct epoll_set *es)
 	if (!m)
 		return;
 	set_sweep(es->number);
-	m->es = es;
 	m->sub = CANAL_NONE;
-	jail(m, pos);
+	jail(m, es->number, pos);
 }
 
 /* The last descriptor of an epoll instance is closed in this process. */

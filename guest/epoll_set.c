@@ -488,15 +488,37 @@ bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data
 	return nudge;
 }
 
+/* Under the set's lock. */
+static void unlink_locked(struct canal_set *set, uint32_t n)
+{
+	all_remove(set, n);
+	sub_at(n)->events = 0;
+	sub_at(n)->flags |= SUB_DEAD;
+	sub_at(n)->seen_out = set->serial; /* for set_holds() */
+}
+
 void set_unlink(struct epoll_set *es, uint32_t n)
 {
 	struct canal_set *set = set_shared(es);
 
 	lock_take(&set->lock);
-	all_remove(set, n);
-	sub_at(n)->events = 0;
-	sub_at(n)->flags |= SUB_DEAD;
+	unlink_locked(set, n);
 	lock_drop(&set->lock);
+}
+
+bool set_unlink_stale(struct epoll_set *es, const struct member *m)
+{
+	struct canal_set *set = set_shared(es);
+	const struct canal_sub *sub = sub_at(m->sub);
+	bool ours;
+
+	lock_take(&set->lock);
+	ours = sub->set == es->number && sub->sock == m->sock &&
+	       sub->generation == m->generation && !(sub->flags & SUB_DEAD);
+	if (ours)
+		unlink_locked(set, m->sub);
+	lock_drop(&set->lock);
+	return ours;
 }
 
 bool set_sub_settled(uint32_t number, uint32_t n)
@@ -642,6 +664,43 @@ void set_free(uint32_t number)
 {
 	struct canal_set *set = &the_channel.set[number];
 
-	slot_free(&the_channel, set->slot);
+	if (set->slot != CANAL_NONE)
+		slot_free(&the_channel, set->slot);
 	canal_store_release(&set->owner, 0u); /* E2 release: all of it is free */
+}
+
+bool set_inherit(uint32_t number)
+{
+	struct canal_set *set = &the_channel.set[number];
+
+	if (canal_read_once(&set->owner) != CANAL_NONE ||
+	    !canal_cas(&set->owner, CANAL_NONE, the_channel.client))
+		return false;
+	canal_write_once(&set->slot, CANAL_NONE); /* the host has freed it */
+	return true;
+}
+
+uint32_t set_high(void)
+{
+	uint32_t n = 0;
+
+	/* The lowest free one is taken: what is beyond an unused one is unused. */
+	while (n < the_channel.set_count && (canal_read_once(&the_channel.set[n].owner) ||
+					     canal_read_once(&the_channel.set[n].serial)))
+		n++;
+	return n;
+}
+
+/*
+ * Whether a subscription was this set's when its last process ended. One that
+ * left an earlier use of the number may lie in the quarantine of a process that
+ * lives.
+ */
+bool set_holds(uint32_t number, uint32_t n)
+{
+	const struct canal_sub *sub = sub_at(n);
+
+	return canal_read_once(&sub->set) == number &&
+	       (!(canal_read_once(&sub->flags) & SUB_DEAD) ||
+		sub->seen_out == the_channel.set[number].serial);
 }

@@ -37,6 +37,7 @@ struct member {
 	uint32_t events;
 	uint64_t data;
 	uint64_t pos; /* quarantine: INR that ended the subscription */
+	uint32_t generation; /* of the socket */
 	struct epoll_set *es;
 	struct member *next; /* same socket; or quarantine; or free */
 	struct member *es_next, *es_prev;
@@ -76,11 +77,20 @@ bool set_share(struct epoll_set *es);
 bool set_leave(struct epoll_set *es);
 /* Frees a set that the host does not know any more. */
 void set_free(uint32_t number);
+/* Takes over a set whose processes are all gone; false: it is none such. */
+bool set_inherit(uint32_t number);
+/* Whether subscription @n belongs to a set that was taken over. */
+bool set_holds(uint32_t number, uint32_t n);
+/* The number above all sets that were ever used. */
+uint32_t set_high(void);
 
 /* Under the table's lock: membership. True: somebody must be nudged. */
 bool set_link(struct epoll_set *es, uint32_t n);
 bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data);
 void set_unlink(struct epoll_set *es, uint32_t n);
+/* The same, unless another process of a shared set was faster or has used the
+ * subscription again; true: it is the caller's. */
+bool set_unlink_stale(struct epoll_set *es, const struct member *m);
 /* Whether a dead subscription lies in no list; @number: of its set. */
 bool set_sub_settled(uint32_t number, uint32_t n);
 void set_sweep(uint32_t number);

@@ -131,13 +131,6 @@ bool fd_remove(int fd)
 	return canal_fetch_add(refs_of(kind, entry->number), -1u) == 1;
 }
 
-bool fd_is_last(int fd)
-{
-	const struct fd_entry *entry = fd_lookup(fd);
-
-	return entry && canal_read_once(refs_of(entry->kind, entry->number)) == 1;
-}
-
 void fd_copy(int from, int to)
 {
 	const struct fd_entry *entry = fd_lookup(from);

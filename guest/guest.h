@@ -115,8 +115,13 @@ int attach_local_join(struct channel *ch);
 /* Hands the write end of a wait slot's pipe to canald; *ret_fd: the read end,
  * blocking or not, at a high number. */
 int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd);
-/* Makes the dummy of socket @n, lowest free number as socket() would. */
-int attach_local_dummy(struct channel *ch, uint32_t n, int type_flags);
+/* A dummy for a socket to come, lowest free number as socket() would; unpair
+ * drops it. */
+int attach_local_pair(int type_flags, int *ret_ends);
+void attach_local_unpair(const int *ends);
+/* Hands the far end to canald; the near end, which is the program's descriptor
+ * from now on, or -errno and both are closed. */
+int attach_local_dummy(struct channel *ch, uint32_t n, uint32_t generation, const int *ends);
 
 /* --- descriptors ------------------------------------------------------- */
 
@@ -159,8 +164,6 @@ int fd_move_high(int fd);
 bool fd_is_ours(int fd);
 /* Closes what fd_move_high() gave; a bare close would leave the number taken. */
 void fd_close_own(int fd);
-/* Whether another descriptor of this process has the object of @fd. */
-bool fd_is_last(int fd);
 
 /* The process's only channel, for code that already has a socket. */
 extern struct channel the_channel __attribute__((visibility("hidden")));
@@ -267,7 +270,7 @@ int epoll_change(int epfd, int op, int fd, struct epoll_event *ev);
 int epoll_collect(int epfd, struct epoll_event *ev, int max,
 		  const struct timespec *timeout, const sigset_t *mask);
 /* A socket's last descriptor @fd of this process is closed: leave all sets. Its
- * entry in fd_table still names the socket. */
+ * entry in fd_table is forgotten but still names the socket. */
 void epoll_forget(int fd);
 /* An epoll descriptor is closed; @last: the last of this process. */
 void epoll_drop(int epfd, bool last);

@@ -7,9 +7,10 @@
  * canald that a socket is gone, INR_CLOSE only makes it look.
  *
  * Invariants
- *  1. Order of a close: out of the sets while the socket is still ours, forget
- *     the number, close the dummy, then the hint. After the dummy is closed its
- *     number may belong to another thread.
+ *  1. Order of a close: forget the number, then out of the sets if that was the
+ *     last one, close the dummy, then the hint. Of two threads that close the
+ *     last two descriptors one finds that it was the last. After the dummy is
+ *     closed its number may belong to another thread.
  *  2. The library's own descriptors are never closed or replaced for the
  *     program: to the program they do not exist (EBADF).
  *  3. No allocation and no lock of this process: all of it runs in a forked
@@ -36,11 +37,11 @@ static struct goodbye forget(int fd)
 {
 	struct goodbye bye = { .was = fd_table[fd] };
 
-	if (bye.was.kind == FD_SOCKET && fd_is_last(fd))
+	bye.last = fd_remove(fd);
+	if (bye.was.kind == FD_SOCKET && bye.last)
 		epoll_forget(fd);
 	if (bye.was.kind == FD_EPOLL)
-		epoll_drop(fd, fd_is_last(fd));
-	bye.last = fd_remove(fd);
+		epoll_drop(fd, bye.last);
 	return bye;
 }
 

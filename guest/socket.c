@@ -8,8 +8,9 @@
  * Invariants
  *  1. A number taken from the grant ring gets its INR_SOCKET and its dummy, or
  *     an INR_CLOSE that says there is no dummy (arg[0] = 1).
- *  2. A connection leaves a listener's FIFO only when its descriptor is there:
- *     out of descriptors, it stays for the next accept.
+ *  2. A connection leaves a listener's FIFO only when there is a dummy for it:
+ *     out of descriptors, it stays for the next accept. It is ours when `taken`
+ *     says so, which the host may have swapped first: then it was refused.
  *  3. One connect() of a stream is under way at a time: whether, and which, is
  *     in status (sock_connecting()), changed under ctl_lock.
  *
@@ -126,20 +127,21 @@ static int grant_take(struct channel *ch, uint32_t *ret_n)
 	return ret;
 }
 
-static void abandon(struct channel *ch, uint32_t n)
+static void abandon(struct channel *ch, uint32_t n, uint32_t generation)
 {
 	const struct canal_inr inr = {
 		.op = CANAL_INR_CLOSE,
 		.sock = n,
 		.slot = CANAL_NONE,
-		.u.arg = { 1 },
+		.u.arg = { 1, generation },
 	};
 
 	(void)channel_post(ch, &inr);
 }
 
-/* Makes the descriptor of socket @n and puts it into the table. */
-static int descriptor_make(struct channel *ch, uint32_t n, int domain, int type)
+/* Makes @ends the dummy of socket @n and puts it into the table. */
+static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, int domain,
+			   int type, const int *ends)
 {
 	struct sock_ref ref = {
 		.s = channel_sock(ch, n),
@@ -147,12 +149,13 @@ static int descriptor_make(struct channel *ch, uint32_t n, int domain, int type)
 		.domain = domain,
 		.type = type & ~TYPE_FLAGS,
 	};
-	int fd = attach_local_dummy(ch, n, type & TYPE_FLAGS);
-	int ret;
+	int fd, ret;
 
+	/* Before the dummy: a close of it gives the socket to somebody else. */
+	canal_write_once(&ref.s->status, type & SOCK_NONBLOCK ? CANAL_STATUS_NONBLOCK : 0);
+	fd = attach_local_dummy(ch, n, generation, ends);
 	if (fd < 0)
 		return fd;
-	canal_write_once(&ref.s->status, type & SOCK_NONBLOCK ? CANAL_STATUS_NONBLOCK : 0);
 	ret = fd_install_socket(fd, ref);
 	if (ret < 0) {
 		real(close)(fd);
@@ -164,11 +167,12 @@ static int descriptor_make(struct channel *ch, uint32_t n, int domain, int type)
 static int open_in(struct channel *ch, int domain, int type, int protocol)
 {
 	struct canal_inr inr = { .op = CANAL_INR_SOCKET, .slot = CANAL_NONE };
-	uint32_t n;
-	int ret = grant_take(ch, &n);
+	uint32_t n, generation;
+	int ends[2], ret = grant_take(ch, &n);
 
 	if (ret < 0)
 		return ret;
+	generation = canal_read_once(&channel_sock(ch, n)->generation);
 	inr.sock = n;
 	inr.u.arg[0] = domain;
 	inr.u.arg[1] = type & ~TYPE_FLAGS;
@@ -176,9 +180,11 @@ static int open_in(struct channel *ch, int domain, int type, int protocol)
 	ret = channel_post(ch, &inr);
 	if (ret < 0)
 		return ret;
-	ret = descriptor_make(ch, n, domain, type);
+	ret = attach_local_pair(type & TYPE_FLAGS, ends);
+	if (ret == 0)
+		ret = descriptor_make(ch, n, generation, domain, type, ends);
 	if (ret < 0)
-		abandon(ch, n);
+		abandon(ch, n, generation);
 	return ret;
 }
 
@@ -253,8 +259,14 @@ int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
 int socket_listen(struct sock_ref ref, int backlog)
 {
 	struct canal_inr inr = { .op = CANAL_INR_LISTEN, .u.arg = { backlog } };
+	int ret;
 
-	return ref.type == SOCK_STREAM ? call(ref, &inr) : -EOPNOTSUPP;
+	if (ref.type != SOCK_STREAM)
+		return -EOPNOTSUPP;
+	ret = call(ref, &inr);
+	if (ret == 0) /* after a shutdown() of a listener it listens again */
+		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RD + 1));
+	return ret;
 }
 
 /* --- accept ------------------------------------------------------------ */
@@ -292,37 +304,60 @@ static void accept_consumed(struct channel *ch, struct sock_ref ref, uint64_t he
 		(void)channel_post(ch, &inr);
 }
 
-/* Under rx_lock: the oldest connection, with its descriptor. */
-static int accept_oldest(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+static int accept_none(struct canal_sock *s)
+{
+	if (accept_refused(s))
+		return -EINVAL;
+	return accept_pending(s) ? 0 : -EAGAIN;
+}
+
+/*
+ * Under rx_lock: the oldest connection that can be had. Left over are those that
+ * the host refused, and one of a process that died between the two stores.
+ */
+static int accept_oldest(struct channel *ch, struct sock_ref ref, struct canal_accept *ret_entry)
 {
 	struct canal_fifo *rx = &ref.s->rx;
-	struct canal_accept entry;
-	uint64_t head = rx->head;
-	int fd;
+	bool ours = false;
 
-	if (!accept_pending(ref.s))
-		return accept_refused(ref.s) ? -EINVAL : -EAGAIN;
-	if (canal_fifo_peek(rx->chunk, &ch->rx, head, &entry, sizeof(entry)) < 0 ||
-	    entry.sock >= ch->sock_count)
-		return -EPROTO;
-	fd = descriptor_make(ch, entry.sock, ref.domain, SOCK_STREAM | flags);
-	if (fd < 0)
-		return fd;
-	/* R2 release: the entry was read before head; a publication, so a fence */
-	canal_store_fence(&rx->head, head + sizeof(entry));
-	accept_consumed(ch, ref, head + sizeof(entry));
-	*ret_n = entry.sock;
-	return fd;
+	while (!ours) {
+		uint64_t head = rx->head;
+		int ret = accept_none(ref.s);
+
+		if (ret < 0)
+			return ret;
+		if (canal_fifo_peek(rx->chunk, &ch->rx, head, ret_entry, sizeof(*ret_entry)) < 0 ||
+		    ret_entry->sock >= ch->sock_count)
+			return -EPROTO;
+		ours = canal_cas(&channel_sock(ch, ret_entry->sock)->taken,
+				 CANAL_TAKEN(ret_entry->generation, 0),
+				 CANAL_TAKEN(ret_entry->generation, ch->client));
+		/* R2 release: the entry was read before head; a publication, so a fence */
+		canal_store_fence(&rx->head, head + sizeof(*ret_entry));
+		accept_consumed(ch, ref, head + sizeof(*ret_entry));
+	}
+	return 0;
 }
 
 static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
 {
-	int ret;
+	struct canal_accept entry;
+	int ends[2], ret = accept_none(ref.s);
 
+	if (ret == 0)
+		ret = attach_local_pair(flags, ends);
+	if (ret < 0)
+		return ret;
 	lock_take(&ref.s->rx.rx_lock);
-	ret = accept_oldest(ch, ref, flags, ret_n);
+	ret = accept_oldest(ch, ref, &entry);
 	lock_drop(&ref.s->rx.rx_lock);
-	return no_network(ret);
+	if (ret < 0) {
+		attach_local_unpair(ends);
+		return ret;
+	}
+	*ret_n = entry.sock;
+	return no_network(descriptor_make(ch, entry.sock, entry.generation, ref.domain,
+					  SOCK_STREAM | flags, ends));
 }
 
 static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)

@@ -87,6 +87,8 @@ static int slot_claim(struct channel *ch, uint32_t *ret_slot)
 		if (canal_read_once(&wait->owner) || !canal_cas(&wait->owner, 0u, ch->client))
 			continue;
 		canal_write_once(&wait->sock, CANAL_NONE);
+		/* The host still has the pipe of the use before. */
+		canal_write_once(&wait->serial, wait->serial + 1);
 		canal_disarm(&wait->armed);
 		canal_write_once(&ch->call[i].state, CANAL_CALL_IDLE);
 		*ret_slot = i;

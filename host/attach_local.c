@@ -12,6 +12,11 @@
  *     the packet says.
  *  3. A pipe is opened anew before use: its flags are then canald's own, and a
  *     guest cannot make a write to it block.
+ *  4. No file is asked anything that its file system answers (fstat, open): that
+ *     may be the guest's own (FUSE), and never answer.
+ *  5. A dummy's far end holds no descriptors in its queue, and gets none: among
+ *     them could be what keeps the guest's connection or the dummy itself open
+ *     for ever.
  *
  * Ownership and threads: attach_local_first() runs in the main thread; the rest
  * on the poller that owns the channel.
@@ -27,7 +32,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <sys/syslog.h>
 #include <unistd.h>
 
@@ -35,6 +39,8 @@
 
 /* Packets of one client in one go; then others have their turn. */
 #define PACKETS_MAX 256
+/* What a program wrote into a dummy before canald had its far end, in pieces. */
+#define QUEUED_MAX 1024
 
 /* Room for the descriptors of a packet, aligned as the kernel wants it. */
 union control {
@@ -336,12 +342,21 @@ static int pipe_reopen(int fd)
 	return own < 0 ? -errno : own;
 }
 
+/* A pipe, and not a FIFO of some file system. */
+static bool is_pipe(int fd)
+{
+	char path[32], name[16];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return fcntl(fd, F_GETPIPE_SZ) >= 0 && readlink(path, name, sizeof(name)) > 6 &&
+	       memcmp(name, "pipe:[", 6) == 0;
+}
+
 static int waiter(struct client *c, struct arrived *a)
 {
-	struct stat st;
 	int own;
 
-	if (a->fd_count != 1 || fstat(a->fds[0], &st) < 0 || !S_ISFIFO(st.st_mode))
+	if (a->fd_count != 1 || !is_pipe(a->fds[0]))
 		return -EPROTO;
 	own = pipe_reopen(a->fds[0]);
 	if (own == -ENXIO) /* who waited there is gone */
@@ -351,16 +366,42 @@ static int waiter(struct client *c, struct arrived *a)
 				 c->channel->name, (int)c->pid, strerror(-own));
 		return -EPROTO;
 	}
-	channel_add_waiter(c->channel, c, a->packet.number, own);
+	channel_add_waiter(c, a->packet.number, a->packet.extra, own);
 	return 0;
+}
+
+static int socket_option(int fd, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
+}
+
+/*
+ * One end of a pair: only that hangs up when its other end is closed. SHUT_RD
+ * makes the queue's end final, so that it is empty once recv() says so; and if
+ * both ends of a pair are sent here, they hang up.
+ */
+static bool is_far_end(int fd)
+{
+	char byte[64];
+	int tries = QUEUED_MAX;
+
+	if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
+	    socket_option(fd, SO_ACCEPTCONN) != 0 || shutdown(fd, SHUT_RD) < 0)
+		return false;
+	while (recv(fd, byte, sizeof(byte), MSG_DONTWAIT) > 0)
+		if (!--tries)
+			return false;
+	return true;
 }
 
 static int dummy(struct client *c, struct arrived *a)
 {
-	struct stat st;
 	int fd;
 
-	if (a->fd_count != 1 || fstat(a->fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (a->fd_count != 1 || !is_far_end(a->fds[0]))
 		return -EPROTO;
 	fd = a->fds[0];
 	a->fds[0] = -1;
@@ -404,7 +445,7 @@ static bool packet_next(struct client *c)
 	}
 	if (r < 0)
 		channel_break(ch, BROKEN_CONTROL);
-	return true;
+	return !ch->broken; /* the rest goes with the connection */
 }
 
 /* Readiness is told at its edges: who stops early must ask to be told again. */

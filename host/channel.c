@@ -15,13 +15,16 @@
  * Ownership and threads: channel_create() in any thread; all else on the poller.
  * Failure: a guest's fault ends in channel_break() and touches nobody else.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/syslog.h>
 #include <unistd.h>
 
@@ -50,6 +53,8 @@ struct counters total_gone;
 
 /* A producer may hold a claimed slot for this long before it counts as stuck. */
 #define STALL_LIMIT_NS 5000000000ull
+/* How often to look whether its process still lives. */
+#define STALL_LOOK_NS 10000000ull
 
 /* --- layout ------------------------------------------------------------ */
 
@@ -149,6 +154,7 @@ static int tables_create(struct channel *ch)
 	ch->rx_free = malloc(CHANNEL_CHUNKS * sizeof(*ch->rx_free));
 	ch->wait_fd = malloc(CHANNEL_WAITS * sizeof(*ch->wait_fd));
 	ch->wait_client = calloc(CHANNEL_WAITS, sizeof(*ch->wait_client));
+	ch->wait_serial = calloc(CHANNEL_WAITS, sizeof(*ch->wait_serial));
 	ch->wait_owed = calloc(CHANNEL_WAITS, sizeof(*ch->wait_owed));
 	ch->subs = calloc(CHANNEL_SUBS, sizeof(*ch->subs));
 	ch->generation = calloc(CHANNEL_SOCKS, sizeof(*ch->generation));
@@ -156,7 +162,7 @@ static int tables_create(struct channel *ch)
 	ch->early_far = calloc(CHANNEL_SOCKS, sizeof(*ch->early_far));
 	if (!ch->generation || !ch->granted || !ch->early_far ||
 	    !ch->free_socks || !ch->socks || !ch->rx_free || !ch->wait_fd ||
-	    !ch->wait_client || !ch->wait_owed || !ch->subs)
+	    !ch->wait_client || !ch->wait_serial || !ch->wait_owed || !ch->subs)
 		return -ENOMEM;
 	memset(ch->wait_fd, 0xff, CHANNEL_WAITS * sizeof(*ch->wait_fd));
 	for (uint32_t i = 0; i < limit; i++)
@@ -181,6 +187,7 @@ static void channel_free(struct channel *ch)
 	free(ch->rx_free);
 	free(ch->wait_fd);
 	free(ch->wait_client);
+	free(ch->wait_serial);
 	free(ch->wait_owed);
 	free(ch->subs);
 	free(ch->generation);
@@ -206,6 +213,7 @@ int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *na
 	ch->id = canal_fetch_add(&last_id, 1) + 1;
 	strncpy(ch->name, name, sizeof(ch->name) - 1);
 	CDS_INIT_LIST_HEAD(&ch->clients);
+	CDS_INIT_LIST_HEAD(&ch->farless);
 	CDS_INIT_LIST_HEAD(&ch->link);
 	ch->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	r = ch->kick_fd < 0 ? -errno : 0;
@@ -293,18 +301,47 @@ static void client_event(struct engine_handle *h, uint32_t events)
 	attach_local_packets(caa_container_of(h, struct client, control));
 }
 
+static struct client *channel_client(struct channel *ch, uint32_t number)
+{
+	struct client *c;
+
+	cds_list_for_each_entry(c, &ch->clients, link)
+		if (c->number == number)
+			return c;
+	return NULL;
+}
+
+/*
+ * The number that nobody has had for longest: by the time that it comes round
+ * again, nothing of its last process is left in the ring. 0: all are taken.
+ */
+static uint32_t client_number(struct channel *ch)
+{
+	for (uint32_t i = 1; i < CANAL_CLIENT_MAX; i++) {
+		uint32_t n = ch->last_client % (CANAL_CLIENT_MAX - 1) + 1;
+
+		ch->last_client = n;
+		if (n > ch->client_high)
+			ch->client_high = n;
+		if (!channel_client(ch, n))
+			return n;
+	}
+	return 0;
+}
+
 int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid,
 		       struct client **ret_client)
 {
+	uint32_t number = client_number(ch);
 	struct client *c;
 	int r;
 
-	if (ch->next_client + 1 >= CANAL_CLIENT_MAX)
+	if (!number)
 		return -EUSERS;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	c->number = ++ch->next_client;
+	c->number = number;
 	c->pid = pid;
 	c->uid = uid;
 	c->channel = ch;
@@ -316,31 +353,47 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid,
 		return r;
 	}
 	cds_list_add_tail(&c->link, &ch->clients);
+	ch->client_alive[number / 64] |= 1ull << number % 64;
 	ch->orphan = false;
 	*ret_client = c;
 	return 0;
 }
 
-static struct client *channel_client(struct channel *ch, uint32_t number)
-{
-	struct client *c;
-
-	cds_list_for_each_entry(c, &ch->clients, link)
-		if (c->number == number)
-			return c;
-	return NULL;
-}
-
-/* The slots of a process that is gone are free again. */
+/*
+ * The slots of a process that is gone are free again. A slot may have its pipe
+ * and be another's already, or be its own and never have had a pipe.
+ */
 static void release_waiters(struct channel *ch, uint32_t client)
 {
-	for (uint32_t i = 0; i < ch->wait_high; i++) {
-		if (ch->wait_client[i] != client || ch->wait_fd[i] < 0)
+	uint32_t used = canal_read_once(&ch->region->wait_used);
+
+	if (used < ch->wait_high)
+		used = ch->wait_high;
+	for (uint32_t i = 0; i < used && i < CHANNEL_WAITS; i++) {
+		if (ch->wait_client[i] == client && ch->wait_fd[i] >= 0) {
+			close(ch->wait_fd[i]);
+			ch->wait_fd[i] = -1;
+		}
+		if (canal_read_once(&ch->wait[i].owner) != client)
 			continue;
-		close(ch->wait_fd[i]);
-		ch->wait_fd[i] = -1;
 		canal_write_once(&ch->wait[i].armed, 0u);
 		canal_store_release(&ch->wait[i].owner, 0u);
+	}
+}
+
+/*
+ * Sets are shared with descendants only, and those keep the connection of their
+ * parent open: now nobody has them. A guest that needs a set clears them away.
+ */
+static void release_sets(struct channel *ch, uint32_t client)
+{
+	for (uint32_t i = 0; i < CHANNEL_SETS; i++) {
+		uint32_t owner = canal_read_once(&ch->set[i].owner);
+
+		if (!owner && !canal_read_once(&ch->set[i].serial))
+			return; /* the lowest free one is taken: nor were the rest used */
+		if (owner == client)
+			canal_store_release(&ch->set[i].owner, CANAL_NONE);
 	}
 }
 
@@ -363,7 +416,11 @@ void channel_drop_client(struct client *c)
 	ch->poller->ops->unwatch(ch->poller->engine, &c->control);
 	close(c->fd);
 	cds_list_del(&c->link);
+	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	release_waiters(ch, c->number);
+	release_sets(ch, c->number);
+	if (!ch->broken)
+		sock_release_farless(ch, c->number);
 	free(c);
 	if (cds_list_empty(&ch->clients)) {
 		ch->orphan = true;
@@ -374,16 +431,24 @@ void channel_drop_client(struct client *c)
 	}
 }
 
-void channel_add_waiter(struct channel *ch, struct client *c, uint32_t slot, int fd)
+void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd)
 {
+	struct channel *ch = c->channel;
+
 	if (slot >= CHANNEL_WAITS) {
 		close(fd);
 		channel_break(ch, BROKEN_SLOT);
 		return;
 	}
+	/* Late: the slot is in the next hands, whose pipe may be here already. */
+	if (serial != canal_read_once(&ch->wait[slot].serial)) {
+		close(fd);
+		return;
+	}
 	if (ch->wait_fd[slot] >= 0)
 		close(ch->wait_fd[slot]);
 	ch->wait_fd[slot] = fd;
+	ch->wait_serial[slot] = serial;
 	ch->wait_client[slot] = c->number;
 	if (slot >= ch->wait_high)
 		ch->wait_high = slot + 1;
@@ -406,6 +471,7 @@ void channel_break(struct channel *ch, enum broken why)
 	if (ch->broken)
 		return;
 	ch->broken = true;
+	ch->poller->work++; /* the next pass tears it down: no sleep before */
 	canal_fetch_add(&broken_count[why], 1);
 	canal_write_once(&ch->region->broken, (uint32_t)why);
 	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name,
@@ -442,23 +508,63 @@ void channel_hear(struct channel *ch, uint32_t number)
 
 /* --- the ring ---------------------------------------------------------- */
 
-/* A claimed slot whose claimer is dead is skipped; one that is alive has time. */
-static void ring_stalled(struct channel *ch)
+/*
+ * Whether the process itself is gone, which its descendants outlive, and keep its
+ * connection open. False where its id is not known here.
+ */
+static bool client_is_dead(const struct client *c)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	bool dead;
+
+	if (c->pid <= 0)
+		return false;
+	pfd.fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+	if (pfd.fd < 0)
+		return errno == ESRCH;
+	dead = poll(&pfd, 1, 0) == 1;
+	close(pfd.fd);
+	return dead;
+}
+
+/* First the claimer is dead, then the slot is looked at: nothing can follow. */
+static bool ring_skip(struct channel *ch, uint32_t number)
+{
+	if (canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos) != number)
+		return false;
+	canal_ring_skip(ch->inr, CHANNEL_INRS, &ch->inr_pos);
+	ch->stalled_since_ns = 0;
+	return true;
+}
+
+/* A claimed slot whose claimer is dead is skipped (true); one that is alive has
+ * time. */
+static bool ring_stalled(struct channel *ch)
 {
 	uint32_t number = canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos);
+	uint64_t now_ns = ch->poller->now_ns;
+	struct client *c;
 
 	if (number == CANAL_NONE)
-		return;
-	if (!number || number > ch->next_client) {
+		return false;
+	if (!number || number > ch->client_high) {
 		channel_break(ch, BROKEN_CLIENT);
-	} else if (!channel_client(ch, number)) {
-		canal_ring_skip(ch->inr, CHANNEL_INRS, &ch->inr_pos);
-		ch->stalled_since_ns = 0;
-	} else if (!ch->stalled_since_ns) {
-		ch->stalled_since_ns = ch->poller->now_ns;
-	} else if (ch->poller->now_ns - ch->stalled_since_ns > STALL_LIMIT_NS) {
-		channel_break(ch, BROKEN_RING_STALLED);
+		return false;
 	}
+	c = channel_client(ch, number);
+	if (!c)
+		return ring_skip(ch, number);
+	if (!ch->stalled_since_ns) {
+		ch->stalled_since_ns = now_ns;
+		ch->stall_look_ns = now_ns + STALL_LOOK_NS;
+	} else if (now_ns >= ch->stall_look_ns) {
+		ch->stall_look_ns = now_ns + STALL_LOOK_NS;
+		if (client_is_dead(c))
+			return ring_skip(ch, number);
+		if (now_ns - ch->stalled_since_ns > STALL_LIMIT_NS)
+			channel_break(ch, BROKEN_RING_STALLED);
+	}
+	return false;
 }
 
 void channel_serve(struct channel *ch, unsigned int budget)
@@ -471,8 +577,9 @@ void channel_serve(struct channel *ch, unsigned int budget)
 		case CANAL_RING_EMPTY:
 			return;
 		case CANAL_RING_STALLED:
-			ring_stalled(ch);
-			return;
+			if (!ring_stalled(ch))
+				return;
+			break; /* what lies behind it is served at once */
 		case CANAL_RING_BAD:
 			channel_break(ch, BROKEN_RING_STATE);
 			return;

@@ -52,6 +52,10 @@ static bool record_read(struct sock *s, uint64_t avail, struct canal_dgram *rec)
 								 BROKEN_TX_CHUNK);
 		return false;
 	}
+	if (rec->addr.family && rec->addr.family != AF_INET && rec->addr.family != AF_INET6) {
+		channel_break(s->channel, BROKEN_ADDRESS);
+		return false;
+	}
 	if (rec->len > DGRAM_MAX || canal_dgram_span(rec->len) > avail) {
 		channel_break(s->channel, BROKEN_DGRAM_LENGTH);
 		return false;
@@ -120,7 +124,8 @@ static void rx_done(struct engine_op *op, int res)
 		return;
 	}
 	s->channel->poller->work++;
-	if (op->msg.msg_flags & MSG_TRUNC) {
+	/* an empty datagram is never truncated, but its record needs room, too */
+	if ((op->msg.msg_flags & MSG_TRUNC) || s->op_span < canal_dgram_span(rec.len)) {
 		s->channel->count.rx_drops++;
 		s->shared->rx.drops++;
 		return;
@@ -151,6 +156,7 @@ bool dgram_rx(struct sock *s)
 		n = canal_fifo_pieces(s->rx_chunk, &s->channel->rx,
 				      s->rx_tail + sizeof(struct canal_dgram),
 				      len - sizeof(struct canal_dgram), s->rx_op.iov, ENGINE_IOV);
+	s->op_span = (uint32_t)len;
 	s->rx_op.fd = s->fd;
 	s->rx_op.flags = 0;
 	memset(&s->rx_op.msg, 0, sizeof(s->rx_op.msg));

@@ -188,7 +188,9 @@ bool sock_rx_room(struct sock *s, uint64_t *ret_bytes)
 	/* R2 acquire: the guest's reads before we write there again */
 	uint64_t held = s->rx_tail - canal_load_acquire(&s->shared->rx.head);
 
-	if (held > CANAL_FIFO_MAX) {
+	/* Neither ahead of tail nor back below what was taken back already: a head
+	 * that wrapped around would be "ahead" of every chunk there is. */
+	if (held > s->rx_tail - s->rx_reclaim) {
 		channel_break(s->channel, BROKEN_RX_POSITION);
 		return false;
 	}

@@ -212,7 +212,7 @@ struct channel {
 	struct canal_arena tx, rx;
 	/* private state */
 	uint64_t inr_pos;
-	uint64_t stalled_since_ns;
+	uint64_t stalled_since_ns, stall_look_ns;
 	uint64_t grant_tail;
 	uint32_t *free_socks;     /* stack of free numbers */
 	uint32_t free_count;
@@ -230,7 +230,9 @@ struct channel {
 	uint8_t *wait_owed;       /* to be woken as soon as there is a pipe */
 	uint32_t wait_high;       /* slots below this may have a pipe */
 	struct sub *subs;
+	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
+	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
 	uint32_t last_client;     /* number given last */
 	uint32_t client_high;     /* highest ever given */
 	int kick_fd;
@@ -265,6 +267,11 @@ int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *na
  * connection is watched from now on (attach_local_packet). */
 int channel_attach(struct channel *ch, struct poller *p);
 int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct client **ret_client);
+static inline bool channel_has_client(const struct channel *ch, uint32_t number)
+{
+	return ch->client_alive[number / 64] >> number % 64 & 1;
+}
+
 /* On the poller: the client's process is gone. */
 void channel_drop_client(struct client *c);
 /* On the poller: the guest broke a rule. Logs, counts, closes all it has. */
@@ -326,7 +333,8 @@ struct sock {
 	struct sock *pending_at;  /* the listener in whose pending it waits */
 	struct cds_list_head pending_link, pending; /* connectors that wait for room */
 	struct cds_list_head accept_link, accepted; /* accepted, perhaps not taken */
-	uint64_t accept_pos;      /* where it lies in the listener's RX */
+	struct cds_list_head farless_link; /* channel.farless */
+	uint32_t maker;           /* client of its INR_SOCKET */
 	struct cds_list_head hash_link;
 	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
@@ -336,6 +344,7 @@ struct sock {
 	bool released;            /* the guest has no descriptor any more */
 	bool close_hint;          /* INR_CLOSE came before the far end */
 	bool v6only, reuseport, hashed, bound;
+	bool lingers;             /* SO_LINGER was set, or inherited */
 	bool tx_idling;           /* to be given up at the end of the pass */
 	bool tx_busy, tx_blocked; /* in poller.tx_busy; kernel is full */
 	bool rx_ready, rx_parked; /* in poller.rx_ready; FIFO is full */
@@ -352,20 +361,23 @@ struct sock {
 };
 
 /* socket.c */
-int sock_open(struct channel *ch, uint32_t number, int domain, int type, int protocol);
+int sock_open(struct channel *ch, const struct canal_inr *inr);
 struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type);
 int sock_kernel(struct sock *s);  /* makes the kernel socket if need be */
 int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);
 void sock_set_far(struct sock *s, int fd); /* owns @fd */
-/* @never: the guest could not make a dummy for it. */
+/* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
 void sock_share_names(struct sock *s);
 void sock_drained(struct sock *s); /* TX is empty */
 void sock_release(struct sock *s); /* the guest let go: drain, then destroy */
 void sock_destroy(struct sock *s); /* at once */
+/* A process is gone, and all that it sent was heard: its sockets without far end
+ * have nobody who could close them. */
+void sock_release_farless(struct channel *ch, uint32_t client);
 void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
 void sock_connected(struct sock *s, int err);
 void sock_publish_names(struct sock *s);

@@ -8,8 +8,9 @@
  *
  * Invariants
  *  1. listener->accepted has every accepted socket whose dummy has not come.
- *     Those at or above the guest's head were never taken: they end with the
- *     listener.
+ *  2. Whether one was taken is decided by one swap of its `taken`, the guest's in
+ *     accept() or ours in listen_stop(). What we win ends with the listener; what
+ *     the guest won waits for its dummy, or for the end of that process.
  *
  * Ownership and threads: the poller that owns the channel.
  * Failure: without a free number or descriptor, connections wait in the kernel.
@@ -44,6 +45,9 @@ int listen_start(struct sock *s, int backlog)
 		return 0;
 	sock_publish_names(s);
 	s->bound = true;
+	/* again, perhaps, after a shutdown() */
+	s->rx_shut = false;
+	canal_store_release(&s->shared->rx.closed, 0u);
 	sock_set_state(s, CANAL_SOCK_LISTENING);
 	switch_listen(s);
 	return sock_adopt_kernel(s, s->fd);
@@ -59,20 +63,34 @@ static void refuse(struct sock *s)
 	sock_destroy(s);
 }
 
+void listen_taken(struct sock *s)
+{
+	if (!s->listener)
+		return;
+	cds_list_del(&s->accept_link);
+	s->listener = NULL;
+}
+
+/* Whether no process has taken it, and none will. */
+static bool refuse_wins(struct sock *s)
+{
+	uint32_t generation = s->channel->generation[s->number];
+
+	return canal_cas(&s->shared->taken, CANAL_TAKEN(generation, 0),
+			 CANAL_TAKEN(generation, CANAL_NONE));
+}
+
 void listen_stop(struct sock *s)
 {
 	struct sock *a, *next;
-	uint64_t head;
 
 	if (s->state != CANAL_SOCK_LISTENING)
 		return;
 	switch_unlisten(s);
-	head = canal_load_acquire(&s->shared->rx.head);
 	cds_list_for_each_entry_safe(a, next, &s->accepted, accept_link) {
-		cds_list_del(&a->accept_link);
-		a->accept_link.next = NULL;
-		a->listener = NULL;
-		if (a->accept_pos >= head)
+		listen_taken(a);
+		/* without a process there is nobody who took it */
+		if (refuse_wins(a) || s->channel->orphan)
 			refuse(a);
 	}
 	sock_unmark_rx(s);
@@ -87,7 +105,8 @@ void listen_stop(struct sock *s)
 /* Puts a connected socket into the listener's RX; false when it is full. */
 bool listen_push(struct sock *l, struct sock *s)
 {
-	struct canal_accept entry = { .sock = s->number };
+	uint32_t generation = l->channel->generation[s->number];
+	struct canal_accept entry = { .sock = s->number, .generation = generation };
 	uint64_t room;
 
 	if (!sock_rx_room(l, &room) || room < sizeof(entry) ||
@@ -96,7 +115,8 @@ bool listen_push(struct sock *l, struct sock *s)
 	canal_fifo_poke(l->rx_chunk, &l->channel->rx, l->rx_tail, &entry, sizeof(entry));
 	s->was_accepted = true;
 	s->listener = l;
-	s->accept_pos = l->rx_tail;
+	/* published with the entry */
+	canal_write_once(&s->shared->taken, CANAL_TAKEN(generation, 0));
 	cds_list_add_tail(&s->accept_link, &l->accepted);
 	l->channel->count.connections++;
 	l->channel->count.rx_bytes -= sizeof(entry); /* not payload */
@@ -123,6 +143,7 @@ static bool accept_one(struct sock *l, uint32_t number)
 	}
 	sock_set_state(s, CANAL_SOCK_CONNECTED);
 	s->fd = fd;
+	s->lingers = l->lingers;
 	sock_publish_names(s);
 	if (sock_adopt_kernel(s, fd) || !listen_push(l, s))
 		refuse(s);

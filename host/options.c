@@ -9,10 +9,13 @@
  * Ownership and threads: the poller that owns the channel.
  * Failure: -ENOPROTOOPT for what is not in the list, else what the kernel says.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -138,6 +141,28 @@ static bool allowed(const struct sock *s, int level, int name)
 	}
 }
 
+/*
+ * As root, canald would have the kernel load the module of any name, and wait
+ * for it; and it would get any algorithm where a guest may have only some.
+ */
+static bool congestion_allowed(const struct sock *s, const char *val, uint32_t len)
+{
+	const char *path = s->channel->uid ? "/proc/sys/net/ipv4/tcp_allowed_congestion_control" :
+					     "/proc/sys/net/ipv4/tcp_available_congestion_control";
+	char line[1024] = "", name[17] = "", *word, *rest;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	memcpy(name, val, len < 16 ? len : 16);
+	for (word = got < 0 ? NULL : strtok_r(line, " \n", &rest); word;
+	     word = strtok_r(NULL, " \n", &rest))
+		if (strcmp(word, name) == 0)
+			return true;
+	return false;
+}
+
 static uint32_t clamp_limit(int bytes)
 {
 	return bytes < (int)CANAL_CHUNK ? CANAL_CHUNK :
@@ -164,9 +189,13 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 
 	if (!allowed(s, level, name))
 		return -ENOPROTOOPT;
+	if (level == IPPROTO_TCP && name == TCP_CONGESTION && !congestion_allowed(s, val, len))
+		return -ENOENT;
 	r = sock_kernel(s);
 	if (r)
 		return r;
+	if (level == SOL_SOCKET && name == SO_LINGER)
+		s->lingers = true;
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
 	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF))

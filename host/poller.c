@@ -119,8 +119,11 @@ static void serve_channels(struct poller *p)
 	struct channel *ch, *next;
 
 	cds_list_for_each_entry_safe(ch, next, &p->channels, link) {
-		channel_serve(ch, INRS_A_PASS);
-		if (!ch->broken)
+		/* Without a process nobody asks: what still comes is of one that kept
+		 * the memory, and could make sockets that nothing would ever close. */
+		if (!ch->orphan || ch->broken)
+			channel_serve(ch, INRS_A_PASS);
+		if (!ch->orphan && !ch->broken)
 			channel_grant(ch);
 		if (ch->orphan || ch->broken)
 			channel_reap(ch);
@@ -138,7 +141,7 @@ static void serve_rx(struct poller *p)
 			listen_rx(s);
 		else if (s->type == SOCK_DGRAM)
 			dgram_rx(s);
-		else if (s->fd >= 0 && !s->joined)
+		else if (s->fd >= 0 && !s->joined && s->state == CANAL_SOCK_CONNECTED)
 			stream_rx(s);
 		else
 			sock_unmark_rx(s);

@@ -82,7 +82,9 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 	case CANAL_INR_SHUTDOWN:
 		return sock_shutdown(s, (int)inr->u.arg[0]);
 	case CANAL_INR_CLOSE:
-		sock_close_hint(s, inr->client, inr->u.arg[0]);
+		/* the number may be another's by now: only a hint, if it is */
+		sock_close_hint(s, inr->client, inr->u.arg[0] &&
+				inr->u.arg[1] == ch->generation[inr->sock]);
 		return 0;
 	case CANAL_INR_TX:
 		sock_mark_tx(s);
@@ -143,8 +145,7 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 	case CANAL_INR_NOP:
 		return 0;
 	case CANAL_INR_SOCKET:
-		return sock_open(ch, inr->sock, (int)inr->u.arg[0], (int)inr->u.arg[1],
-				 (int)inr->u.arg[2]);
+		return sock_open(ch, inr);
 	case CANAL_INR_UNSUBSCRIBE:
 		return serve_unsubscribe(ch, inr);
 	case CANAL_INR_FALL:
@@ -173,7 +174,7 @@ void request_serve(struct channel *ch, struct canal_inr *inr)
 	uint32_t client = canal_inr_client(inr->state), len = 0;
 	int r;
 
-	if (client != inr->client || !client || client > ch->next_client) {
+	if (client != inr->client || !client || client > ch->client_high) {
 		channel_break(ch, BROKEN_CLIENT);
 		return;
 	}

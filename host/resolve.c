@@ -36,7 +36,7 @@ struct job {
 	struct cds_wfcq_node link;
 	struct poller *poller;
 	uint64_t channel_id;
-	uint32_t slot, client; /* client 0: not known */
+	uint32_t slot, serial; /* of the slot */
 	struct canal_resolve question;
 	int result;
 	struct canal_resolve_answer answer;
@@ -64,8 +64,8 @@ static void job_answer(void *arg)
 
 	if (ch) {
 		ch->resolving--;
-		/* else the process that asked is gone, and its slot may be another's */
-		if (!ch->broken && (!job->client || ch->wait_client[job->slot] == job->client)) {
+		/* else the thread that asked is gone, and its slot is another's */
+		if (!ch->broken && canal_read_once(&ch->wait[job->slot].serial) == job->serial) {
 			memcpy(ch->call[job->slot].data, &job->answer, len);
 			request_complete(ch, job->slot, job->result, len);
 		}
@@ -199,7 +199,7 @@ static int job_queue(struct channel *ch, uint32_t slot)
 	job->poller = ch->poller;
 	job->channel_id = ch->id;
 	job->slot = slot;
-	job->client = ch->wait_client[slot];
+	job->serial = canal_read_once(&ch->wait[slot].serial);
 	ch->resolving++;
 	cds_wfcq_node_init(&job->link);
 	cds_wfcq_enqueue(&helpers.head, &helpers.tail, &job->link);

@@ -28,6 +28,9 @@
 
 #include "host.h"
 
+/* Looks at what the kernel has to tell, at most, before a bind is tried again. */
+#define HEAR_ROUNDS 16
+
 void sock_set_state(struct sock *s, enum canal_sock_state state)
 {
 	s->state = state;
@@ -95,29 +98,40 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	s->shared->tx.limit = s->tx_limit;
 	s->shared->rx.limit = s->rx_limit;
 	s->shared->local = s->local;
+	cds_list_add(&s->farless_link, &ch->farless);
 	ch->socks[number] = s;
 	ch->sock_used++;
 	sock_set_state(s, CANAL_SOCK_OPEN);
 	return s;
 }
 
-int sock_open(struct channel *ch, uint32_t n, int domain, int type, int protocol)
+static bool is_served(int domain, int type, int protocol)
 {
+	if (domain != AF_INET && domain != AF_INET6)
+		return false;
+	return (type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP)) ||
+	       (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP));
+}
+
+int sock_open(struct channel *ch, const struct canal_inr *inr)
+{
+	int domain = (int)inr->u.arg[0], type = (int)inr->u.arg[1];
+	uint32_t n = inr->sock;
 	struct sock *s;
 
-	if (n >= CHANNEL_SOCKS || !ch->granted[n])
-		return -EPROTO;
-	if ((domain != AF_INET && domain != AF_INET6) ||
-	    !((type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP)) ||
-	      (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP))))
+	if (n >= CHANNEL_SOCKS || !ch->granted[n] ||
+	    !is_served(domain, type, (int)inr->u.arg[2]))
 		return -EPROTO;
 	ch->granted[n] = 0;
 	s = sock_new(ch, n, domain, type);
 	if (!s)
 		return -ENOMEM;
+	s->maker = inr->client;
 	if (ch->early_far[n]) {
 		sock_set_far(s, ch->early_far[n] - 1);
 		ch->early_far[n] = 0;
+	} else if (!channel_has_client(ch, inr->client)) {
+		sock_release(s);
 	}
 	channel_grant(ch);
 	return 0;
@@ -193,7 +207,8 @@ void sock_publish_names(struct sock *s)
  */
 static void hear_closes(struct poller *p)
 {
-	while (p->ops->wait(p->engine, 0) > 0)
+	/* bounded: a guest that kicks without end always has an event */
+	for (int i = 0; i < HEAR_ROUNDS && p->ops->wait(p->engine, 0) > 0; i++)
 		;
 }
 
@@ -267,6 +282,7 @@ static int dissolve(struct sock *s)
 	sock_unmark_rx(s);
 	sock_unmark_tx(s);
 	switch_detach(s);
+	listen_taken(s);
 	if (s->fd >= 0)
 		connect(s->fd, &none, sizeof(none));
 	memset(&s->peer, 0, sizeof(s->peer));
@@ -391,6 +407,21 @@ static bool sock_unread(struct sock *s)
 	return s->type == SOCK_STREAM && s->rx_tail != head;
 }
 
+/*
+ * With SO_LINGER close() waits, also that of a non-blocking socket: the poller
+ * would wait for a peer. A linger time of 0 is a reset, and does not wait.
+ */
+static void linger_off(int fd)
+{
+	struct linger linger = { 0 };
+	socklen_t len = sizeof(linger);
+
+	if (!getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len) && linger.l_linger) {
+		linger.l_onoff = 0;
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	}
+}
+
 static void kernel_close(struct sock *s)
 {
 	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
@@ -400,6 +431,8 @@ static void kernel_close(struct sock *s)
 	sock_unwatch(s);
 	if (s->state == CANAL_SOCK_CONNECTED && sock_unread(s))
 		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	else if (s->lingers)
+		linger_off(s->fd);
 	close(s->fd);
 	s->fd = -1;
 }
@@ -423,6 +456,14 @@ static void drop_subs(struct sock *s)
 		sub_drop(sub);
 }
 
+static void farless_leave(struct sock *s)
+{
+	if (!s->farless_link.next)
+		return;
+	cds_list_del(&s->farless_link);
+	s->farless_link.next = NULL;
+}
+
 void sock_destroy(struct sock *s)
 {
 	struct channel *ch = s->channel;
@@ -435,11 +476,15 @@ void sock_destroy(struct sock *s)
 	switch_detach(s);
 	kernel_close(s);
 	far_close(s);
+	farless_leave(s);
 	drop_subs(s);
 	sock_unmark_tx(s);
 	sock_unmark_rx(s);
 	sock_rx_drop(s);
 	sock_set_state(s, CANAL_SOCK_CLOSED);
+	/* a thread may sleep in a call on what another one closed */
+	canal_full_fence();
+	wake_socket(s, EPOLLIN | EPOLLOUT);
 	ch->socks[s->number] = NULL;
 	ch->sock_used--;
 	channel_give_number(ch, s->number);
@@ -454,6 +499,7 @@ void sock_release(struct sock *s)
 		return;
 	s->released = true;
 	far_close(s);
+	farless_leave(s);
 	drop_subs(s);
 	sock_unmark_rx(s);
 	if (s->state == CANAL_SOCK_LISTENING)
@@ -499,12 +545,39 @@ void sock_set_far(struct sock *s, int fd)
 		return;
 	}
 	listen_taken(s);
+	farless_leave(s);
 	s->far_fd = fd;
 	if (s->close_hint && far_hung_up(s)) {
 		sock_release(s);
 		return;
 	}
-	if (p->ops->watch(p->engine, &s->far, fd, EPOLLRDHUP))
+	/* hang-up is always told, and nothing else is of interest */
+	if (p->ops->watch(p->engine, &s->far, fd, 0))
+		sock_release(s);
+}
+
+/* Which process owes the far end; 0: none, it lies in a listener's RX. */
+static uint32_t far_owed_by(const struct sock *s)
+{
+	return s->was_accepted ? (uint32_t)canal_read_once(&s->shared->taken) : s->maker;
+}
+
+static struct sock *farless_find(const struct channel *ch, uint32_t client)
+{
+	struct sock *s;
+
+	cds_list_for_each_entry(s, &ch->farless, farless_link)
+		if (far_owed_by(s) == client)
+			return s;
+	return NULL;
+}
+
+void sock_release_farless(struct channel *ch, uint32_t client)
+{
+	struct sock *s;
+
+	/* from the start each time: a listener takes others along */
+	while ((s = farless_find(ch, client)))
 		sock_release(s);
 }
 

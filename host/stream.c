@@ -53,6 +53,8 @@ bool stream_tx(struct sock *s)
 		return false;
 	if (s->state != CANAL_SOCK_CONNECTED) {
 		sock_unmark_tx(s);
+		if (s->released) /* it was draining when its other end broke off */
+			sock_destroy(s);
 		return false;
 	}
 	if (s->joined || s->peer_gone)

@@ -309,7 +309,7 @@ bool switch_tx(struct sock *s, uint64_t avail)
 	struct sock *d = s->joined;
 	uint64_t room, len;
 
-	if (!d)
+	if (!d || (s->tx_fin_sent && avail)) /* nothing follows an end */
 		return send_into_void(s, avail);
 	if (!avail) {
 		sock_tx_quiet(s);

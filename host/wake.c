@@ -11,7 +11,8 @@
  *     from the private table. set.ready is copied, never used as an index.
  *
  * Ownership and threads: the poller that owns the channel.
- * Failure: a wait slot without socket is remembered and woken when it gets one.
+ * Failure: a wait slot whose pipe has not arrived yet is woken when it does. A
+ * slot goes from hand to hand, and the pipe of its last use is not that pipe.
  */
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ void wake_slot(struct channel *ch, uint32_t slot)
 {
 	int fd = ch->wait_fd[slot];
 
-	if (fd < 0) {
+	if (fd < 0 || ch->wait_serial[slot] != canal_read_once(&ch->wait[slot].serial)) {
 		ch->wait_owed[slot] = 1;
 		return;
 	}

@@ -124,7 +124,7 @@ static void claimed_slot_stalls_until_published(void **state)
 	assert_int_equal(canal_ring_staller(f->ring, COUNT, f->pos), CLIENT);
 	slot->sock = 1;
 	canal_ring_publish(slot, pos, CLIENT);
-	assert_int_equal(canal_ring_staller(f->ring, COUNT, f->pos), 0);
+	assert_int_equal(canal_ring_staller(f->ring, COUNT, f->pos), CANAL_NONE);
 	expect(f, 1);
 	expect(f, 2);
 }
@@ -133,7 +133,7 @@ static void nobody_stalls_an_empty_ring(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(canal_ring_staller(f->ring, COUNT, f->pos), 0);
+	assert_int_equal(canal_ring_staller(f->ring, COUNT, f->pos), CANAL_NONE);
 }
 
 static void slot_of_the_dead_is_skipped(void **state)
