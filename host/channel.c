@@ -614,7 +614,7 @@ uint32_t channel_take_number(struct channel *ch)
 	struct canal_sock *shared;
 	uint32_t n;
 
-	if (!ch->free_count)
+	if (!ch->free_count || fds_short())
 		return CANAL_NONE;
 	n = ch->free_socks[--ch->free_count];
 	shared = channel_shared(ch, n);
@@ -628,6 +628,9 @@ uint32_t channel_take_number(struct channel *ch)
 
 void channel_give_number(struct channel *ch, uint32_t n)
 {
+	/* For epoll sets: what they know by this number is gone. */
+	if (!ch->broken)
+		channel_shared(ch, n)->generation = ++ch->generation[n];
 	ch->free_socks[ch->free_count++] = n;
 }
 

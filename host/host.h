@@ -360,6 +360,12 @@ struct sock {
 	uint64_t tx_bytes, rx_bytes;
 };
 
+/* fds.c: descriptors are finite; when few are left no socket is begun */
+void fds_start(void);
+void fds_opened(int fd);
+void fds_closed(int fd);
+bool fds_short(void);
+
 /* socket.c */
 int sock_open(struct channel *ch, const struct canal_inr *inr);
 struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type);
@@ -371,6 +377,8 @@ void sock_set_far(struct sock *s, int fd); /* owns @fd */
 /* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
+void sock_unwatch(struct sock *s);
+bool sock_resets(const struct sock *s); /* closing it is a reset */
 void sock_share_names(struct sock *s);
 void sock_drained(struct sock *s); /* TX is empty */
 void sock_release(struct sock *s); /* the guest let go: drain, then destroy */

@@ -94,6 +94,7 @@ void listen_stop(struct sock *s)
 			refuse(a);
 	}
 	sock_unmark_rx(s);
+	sock_unwatch(s);
 	if (s->fd >= 0)
 		shutdown(s->fd, SHUT_RD);
 	/* R1 release: what was queued before the end, with the fence of S1 */

@@ -287,6 +287,7 @@ static int workers_start(void)
 	int error;
 
 	settle_spinning();
+	fds_start();
 	error = pollers_start();
 
 	if (!error) {

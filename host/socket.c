@@ -50,6 +50,16 @@ static void far_event(struct engine_handle *h, uint32_t events)
 
 static void connect_finished(struct sock *s);
 
+/* Nobody reads any more who would meet the error. */
+static void reset_after_end(struct sock *s)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (!s->broken_off && !getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len) && err)
+		sock_fail(s, -err, CANAL_CLOSED_RESET);
+}
+
 static void kernel_event(struct engine_handle *h, uint32_t events)
 {
 	struct sock *s = caa_container_of(h, struct sock, kernel);
@@ -63,6 +73,8 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 		s->rx_hup = true;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		sock_mark_rx(s);
+	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR)))
+		reset_after_end(s);
 	if ((events & (EPOLLOUT | EPOLLERR)) && s->tx_blocked) {
 		s->tx_blocked = false;
 		sock_mark_tx(s);
@@ -146,7 +158,7 @@ static int sock_watch(struct sock *s)
 	return p->ops->watch(p->engine, &s->kernel, s->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
 }
 
-static void sock_unwatch(struct sock *s)
+void sock_unwatch(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 
@@ -257,11 +269,14 @@ void sock_connected(struct sock *s, int err)
 
 static void connect_finished(struct sock *s)
 {
+	const struct sockaddr none = { .sa_family = AF_UNSPEC };
 	int err = 0;
 	socklen_t len = sizeof(err);
 
 	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-	if (!err)
+	if (err) /* else its next connect() would fail for this one */
+		connect(s->fd, &none, sizeof(none));
+	else
 		sock_publish_names(s);
 	sock_connected(s, -err);
 	if (!err) {
@@ -314,7 +329,7 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 	if (!len)
 		return -EAFNOSUPPORT;
 	s->rx_hup = false;
-	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	s->state = CANAL_SOCK_CONNECTING;
 	if (settings.join && switch_connect(s, a))
 		return 0;
 	r = sock_kernel(s);
@@ -322,6 +337,9 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 		return r;
 	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
 		return -errno;
+	sock_publish_names(s);
+	/* now that it has its name, for who waits for that */
+	sock_set_state(s, CANAL_SOCK_CONNECTING);
 	return sock_watch(s);
 }
 
@@ -388,8 +406,8 @@ int sock_shutdown(struct sock *s, int how)
 			listen_stop(s);
 		return 0;
 	}
-	if (how != SHUT_WR && s->fd >= 0)
-		shutdown(s->fd, SHUT_RD);
+	/* The kernel still takes what the peer sends after SHUT_RD, and gives it
+	 * out: it is not told, since canald would read an end there. */
 	if (how != SHUT_RD) {
 		s->tx_shut = true;
 		sock_mark_tx(s);
@@ -405,6 +423,17 @@ static bool sock_unread(struct sock *s)
 	uint64_t head = canal_load_acquire(&s->shared->rx.head);
 
 	return s->type == SOCK_STREAM && s->rx_tail != head;
+}
+
+/* Whether closing it is a reset: SO_LINGER with no time. */
+bool sock_resets(const struct sock *s)
+{
+	struct linger linger = { 0 };
+	socklen_t len = sizeof(linger);
+
+	return s->lingers && s->fd >= 0 &&
+	       !getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &linger, &len) && linger.l_onoff &&
+	       !linger.l_linger;
 }
 
 /*
@@ -443,8 +472,10 @@ static void far_close(struct sock *s)
 
 	if (s->far.fd >= 0)
 		p->ops->unwatch(p->engine, &s->far);
-	if (s->far_fd >= 0)
+	if (s->far_fd >= 0) {
 		close(s->far_fd);
+		fds_closed(s->far_fd);
+	}
 	s->far_fd = -1;
 }
 
@@ -523,7 +554,7 @@ void sock_drained(struct sock *s)
 		if (s->joined)
 			switch_fin(s);
 		else if (s->fd >= 0)
-			shutdown(s->fd, SHUT_WR);
+			shutdown(s->fd, s->rx_shut ? SHUT_RDWR : SHUT_WR);
 	}
 }
 
@@ -547,6 +578,7 @@ void sock_set_far(struct sock *s, int fd)
 	listen_taken(s);
 	farless_leave(s);
 	s->far_fd = fd;
+	fds_opened(fd);
 	if (s->close_hint && far_hung_up(s)) {
 		sock_release(s);
 		return;

@@ -227,15 +227,25 @@ static bool join(struct sock *s, struct sock *l)
 
 bool switch_connect(struct sock *s, const struct canal_addr *to)
 {
-	struct sock *l = table_find(s->channel->poller, SOCK_STREAM, to);
+	struct canal_addr here = *to;
+	struct sock *l;
 
+	if (ip_any(to)) { /* to connect to any address means to this machine */
+		here.ip[to->family == AF_INET ? 0 : 15] = to->family == AF_INET ? 127 : 1;
+		here.ip[to->family == AF_INET ? 3 : 15] = 1;
+		to = &here;
+	}
+	l = table_find(s->channel->poller, SOCK_STREAM, to);
 	if (!l || l->state != CANAL_SOCK_LISTENING || s->domain != to->family)
 		return false;
 	if (!name_client(s, to))
 		return false;
 	s->channel->poller->work++;
-	if (!join(s, l))
+	if (!join(s, l)) {
 		pending_join(s, l);
+		sock_share_names(s);
+		sock_set_state(s, CANAL_SOCK_CONNECTING);
+	}
 	return true;
 }
 
@@ -379,7 +389,7 @@ void switch_detach(struct sock *s)
 	d->joined = NULL;
 	d->peer_gone = true;
 	d->tx_blocked = false;
-	if (unread || !s->released)
+	if (unread || !s->released || sock_resets(s))
 		sock_fail(d, -ECONNRESET, CANAL_CLOSED_RESET);
 	else
 		end_of_file(d);
@@ -388,10 +398,17 @@ void switch_detach(struct sock *s)
 
 /* --- datagrams --------------------------------------------------------- */
 
-/* The sender as the receiver sees it; false when it has no port yet. */
-static bool sender_name(const struct sock *s, const struct canal_addr *to, struct canal_addr *from)
+/*
+ * The sender as the receiver sees it. It gets its port with the first datagram,
+ * which must not go by the kernel for that: the second one would overtake it.
+ */
+static bool sender_name(struct sock *s, const struct canal_addr *to, struct canal_addr *from)
 {
-	if (!s->bound || !s->local.port)
+	const struct canal_addr any = { .family = (uint16_t)s->domain };
+
+	if (!s->bound && sock_bind(s, &any))
+		return false;
+	if (!s->local.port)
 		return false;
 	*from = s->local;
 	if (ip_any(from))
@@ -404,10 +421,7 @@ static bool hears(const struct sock *d, const struct canal_addr *from)
 	return !d->peer.family || (d->peer.port == from->port && ip_equal(&d->peer, from));
 }
 
-/*
- * False: the kernel shall carry it. The first datagram of an unbound socket
- * always takes that way, and gets the socket its port.
- */
+/* False: the kernel shall carry it. */
 bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 {
 	const struct canal_addr *to = rec->addr.family ? &rec->addr : &s->peer;
