@@ -188,6 +188,8 @@ static int dgram_target(const struct canal_sock *s, const struct msghdr *m, stru
 		err = addr_from_sockaddr(to, m->msg_name, m->msg_namelen, domain);
 	else
 		return canal_read_once(&s->peer.family) ? 0 : -EDESTADDRREQ;
+	if (err == -EAFNOSUPPORT && domain == AF_INET6)
+		return -EINVAL; /* what udpv6_sendmsg() says */
 	return !err && !to->port ? -EINVAL : err;
 }
 

@@ -19,9 +19,9 @@
  *  5. A process that just ends leaves its sets behind, and subscriptions in
  *     them and in quarantine. The host marks such sets; who needs a set takes
  *     them over first (bury()).
- *  6. Of a set that other processes use, a socket that is closed here stays a
- *     member until it is gone everywhere: until its number has a new generation
- *     (parted()).
+ *  6. In a set that other processes use, a socket that they may have, too, stays
+ *     a member when it is closed here, until it is gone everywhere: until its
+ *     number has a new generation (parted()).
  *
  * Ownership and threads: everything here is private to the process, under
  * table_lock. epoll_wait does not come here.
@@ -260,10 +260,16 @@ static uint64_t unsubscribe(uint32_t sub, uint32_t sock)
 	return channel_post_pos(&the_channel, &inr, &pos) < 0 ? UINT64_MAX / 2 : pos;
 }
 
-static void leave_set(struct member *m)
+/* False, and @m is free: another process had it leave. */
+static bool leave_set(struct member *m)
 {
-	set_unlink(m->es, m->sub);
-	jail(m, m->es->number, unsubscribe(m->sub, m->sock));
+	bool ours = set_unlink(m->es, m);
+
+	if (ours)
+		jail(m, m->es->number, unsubscribe(m->sub, m->sock));
+	else
+		member_free(m);
+	return ours;
 }
 
 /* Our socket is closed, but the set and perhaps the socket are others' too. */
@@ -294,10 +300,8 @@ static void parted(void)
 		member_free(m); /* our parent's, or the set is gone */
 	else if (!parted_is_gone(m))
 		part(m);
-	else if (set_unlink_stale(m->es, m))
-		jail(m, m->es->number, unsubscribe(m->sub, m->sock));
 	else
-		member_free(m);
+		(void)leave_set(m);
 }
 
 /* Takes over a set that its processes left behind when they ended. */
@@ -463,7 +467,7 @@ int member_remove(struct epoll_set *es, int epfd, int fd)
 	m = member_find(es, fd_table[fd].number, fd);
 	if (m) {
 		member_extract(m);
-		leave_set(m);
+		(void)leave_set(m);
 	}
 	lock_drop(&table_lock);
 	return m ? 0 : -ENOENT;
@@ -477,11 +481,11 @@ static void forget(struct member *m)
 	member_extract(m);
 	if (set_is_foreign(es) || !member_holds(m)) {
 		member_free(m);
-	} else if (canal_read_once(&set_shared(es)->refs) != 1) {
+	} else if (canal_read_once(&set_shared(es)->refs) != 1 && !fd_is_private(m->sock)) {
 		m->set = es->serial;
 		part(m);
 	} else {
-		leave_set(m);
+		(void)leave_set(m);
 	}
 }
 
@@ -558,7 +562,9 @@ static void set_end(struct epoll_set *es)
 		m->es = es;
 		m->sub = set->all;
 		m->sock = the_channel.sub[m->sub].sock;
-		leave_set(m);
+		m->generation = the_channel.sub[m->sub].generation;
+		if (!leave_set(m))
+			return; /* not ours to end: the lists are no good */
 		pos = m->pos;
 	}
 	if (!m)

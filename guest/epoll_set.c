@@ -488,35 +488,21 @@ bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data
 	return nudge;
 }
 
-/* Under the set's lock. */
-static void unlink_locked(struct canal_set *set, uint32_t n)
-{
-	all_remove(set, n);
-	sub_at(n)->events = 0;
-	sub_at(n)->flags |= SUB_DEAD;
-	sub_at(n)->seen_out = set->serial; /* for set_holds() */
-}
-
-void set_unlink(struct epoll_set *es, uint32_t n)
+bool set_unlink(struct epoll_set *es, const struct member *m)
 {
 	struct canal_set *set = set_shared(es);
-
-	lock_take(&set->lock);
-	unlink_locked(set, n);
-	lock_drop(&set->lock);
-}
-
-bool set_unlink_stale(struct epoll_set *es, const struct member *m)
-{
-	struct canal_set *set = set_shared(es);
-	const struct canal_sub *sub = sub_at(m->sub);
+	struct canal_sub *sub = sub_at(m->sub);
 	bool ours;
 
 	lock_take(&set->lock);
-	ours = sub->set == es->number && sub->sock == m->sock &&
-	       sub->generation == m->generation && !(sub->flags & SUB_DEAD);
-	if (ours)
-		unlink_locked(set, m->sub);
+	ours = sub->set == es->number && sub->sock == m->sock && sub->generation == m->generation &&
+	       !(sub->flags & SUB_DEAD);
+	if (ours) {
+		all_remove(set, m->sub);
+		sub->events = 0;
+		sub->flags |= SUB_DEAD;
+		sub->seen_out = set->serial; /* for set_holds() */
+	}
 	lock_drop(&set->lock);
 	return ours;
 }

@@ -87,10 +87,9 @@ uint32_t set_high(void);
 /* Under the table's lock: membership. True: somebody must be nudged. */
 bool set_link(struct epoll_set *es, uint32_t n);
 bool set_change(struct epoll_set *es, uint32_t n, uint32_t events, uint64_t data);
-void set_unlink(struct epoll_set *es, uint32_t n);
-/* The same, unless another process of a shared set was faster or has used the
- * subscription again; true: it is the caller's. */
-bool set_unlink_stale(struct epoll_set *es, const struct member *m);
+/* False: another process that shares the set was faster, and may have used the
+ * subscription again; else it is the caller's. */
+bool set_unlink(struct epoll_set *es, const struct member *m);
 /* Whether a dead subscription lies in no list; @number: of its set. */
 bool set_sub_settled(uint32_t number, uint32_t n);
 void set_sweep(uint32_t number);

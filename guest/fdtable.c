@@ -27,6 +27,7 @@
 
 #include "guest.h"
 #include "internal.h"
+#include "lock.h"
 
 #define FD_MAX (1u << 20)
 #define FD_SOCKETS_MAX (1u << 16)
@@ -41,6 +42,7 @@ uint32_t fd_table_len;
 static uint32_t used_len; /* every entry from here on is FD_NONE */
 static uint32_t sock_refs[FD_SOCKETS_MAX];
 static uint32_t set_refs[FD_SETS_MAX];
+static uint32_t sock_forks[FD_SOCKETS_MAX]; /* lock_forks when its first number came */
 static uint64_t own_map[FD_MAX / 64];
 static uint32_t own_lowest = FD_MAX;
 
@@ -94,7 +96,8 @@ static int install(int fd, const struct fd_entry *what)
 	entry->object = what->object;
 	entry->number = what->number;
 	entry->flags = what->flags;
-	(void)canal_fetch_add(refs, 1u);
+	if (!canal_fetch_add(refs, 1u) && what->kind == FD_SOCKET)
+		canal_write_once(&sock_forks[what->number], canal_read_once(&lock_forks));
 	grow_to(&used_len, (uint32_t)fd + 1);
 	/* The entry before its kind. */
 	canal_store_release(&entry->kind, what->kind);
@@ -129,6 +132,12 @@ bool fd_remove(int fd)
 	if (kind == FD_NONE)
 		return false;
 	return canal_fetch_add(refs_of(kind, entry->number), -1u) == 1;
+}
+
+bool fd_is_private(uint32_t sock)
+{
+	return sock < FD_SOCKETS_MAX &&
+	       canal_read_once(&sock_forks[sock]) == canal_read_once(&lock_forks);
 }
 
 void fd_copy(int from, int to)

@@ -165,6 +165,10 @@ bool fd_is_ours(int fd);
 /* Closes what fd_move_high() gave; a bare close would leave the number taken. */
 void fd_close_own(int fd);
 
+/* Whether a socket came after the last fork: no other process can have it, short
+ * of one that it was passed to. */
+bool fd_is_private(uint32_t sock);
+
 /* The process's only channel, for code that already has a socket. */
 extern struct channel the_channel __attribute__((visibility("hidden")));
 

@@ -50,7 +50,10 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(io_recv(ref, buf, len, 0)) : real(read)(fd, buf, len);
+	if (!ref.s)
+		return real(read)(fd, buf, len);
+	/* Unlike recv(), which waits and takes a datagram. */
+	return len ? give(io_recv(ref, buf, len, 0)) : 0;
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -76,8 +79,8 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 /* --- vectors ----------------------------------------------------------- */
 
-/* As the kernel: too many pieces, or more bytes than a result can tell. */
-static int check_iov(const struct iovec *iov, int count)
+/* As the kernel: too many pieces, or more bytes than a result can tell. The total. */
+static ssize_t check_iov(const struct iovec *iov, int count)
 {
 	size_t total = 0;
 
@@ -90,16 +93,16 @@ static int check_iov(const struct iovec *iov, int count)
 			return -EINVAL;
 		total += iov[i].iov_len;
 	}
-	return 0;
+	return total;
 }
 
 /* What writev may do: the iovec is only read. */
 static ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
-	int ret = check_iov(iov, count);
+	ssize_t ret = check_iov(iov, count);
 
-	if (ret)
+	if (ret < 0)
 		return ret;
 	if (is_stream(ref))
 		return stream_send(ref.s, ref.n, iov, count, flags);
@@ -109,27 +112,43 @@ static ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count,
 static ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
 	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
-	int ret = check_iov(iov, count);
+	ssize_t ret = check_iov(iov, count);
 
-	if (ret)
+	if (ret < 0)
 		return ret;
 	if (is_stream(ref))
 		return stream_recv(ref.s, ref.n, iov, count, flags);
 	return dgram_recv(ref.s, ref.n, &m, flags);
 }
 
+/* readv and writev do nothing for no bytes, where recvmsg and sendmsg wait or
+ * move an empty datagram. */
+static ssize_t file_writev(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+{
+	ssize_t ret = check_iov(iov, count);
+
+	return ret > 0 ? send_iov(ref, iov, count, flags) : ret;
+}
+
+static ssize_t file_readv(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+{
+	ssize_t ret = check_iov(iov, count);
+
+	return ret > 0 ? recv_iov(ref, iov, count, flags) : ret;
+}
+
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(recv_iov(ref, iov, count, 0)) : real(readv)(fd, iov, count);
+	return ref.s ? give(file_readv(ref, iov, count, 0)) : real(readv)(fd, iov, count);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(send_iov(ref, iov, count, 0)) : real(writev)(fd, iov, count);
+	return ref.s ? give(file_writev(ref, iov, count, 0)) : real(writev)(fd, iov, count);
 }
 
 /* --- messages ---------------------------------------------------------- */
@@ -305,7 +324,7 @@ EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int
 
 	if (!ref.s)
 		return real(preadv2)(fd, iov, count, at, flags);
-	return give(at == -1 ? recv_iov(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+	return give(at == -1 ? file_readv(ref, iov, count, from_rwf(flags)) : -ESPIPE);
 }
 
 EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -314,7 +333,7 @@ EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, in
 
 	if (!ref.s)
 		return real(pwritev2)(fd, iov, count, at, flags);
-	return give(at == -1 ? send_iov(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+	return give(at == -1 ? file_writev(ref, iov, count, from_rwf(flags)) : -ESPIPE);
 }
 
 /* --- the names that _FORTIFY_SOURCE calls ------------------------------ */

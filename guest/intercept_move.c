@@ -251,7 +251,7 @@ static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t 
 	char *buf;
 
 	if ((from.s && in_at) || (to.s && out_at))
-		return -ESPIPE;
+		return -EINVAL;
 	if ((from.s && to.s) || !is_stream(from.s ? from : to))
 		return -EINVAL;
 	if (!len)

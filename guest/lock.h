@@ -38,14 +38,14 @@ static inline uint32_t lock_me(void)
 	return likely(me) ? me : lock_learn_self();
 }
 
-/* Set for good at the first fork: the channel may have other processes then. */
-extern bool lock_forked;
+/* Forks so far. From the first on the channel may have other processes. */
+extern uint32_t lock_forks;
 void lock_before_fork(void);
 
 /* Nobody else can come for a lock: no second thread, no other process. */
 static inline bool lock_alone(void)
 {
-	return likely(__libc_single_threaded) && likely(!lock_forked);
+	return likely(__libc_single_threaded) && likely(!lock_forks);
 }
 
 /* Return: false when this very thread holds it already: we are in a signal

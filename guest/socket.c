@@ -339,6 +339,13 @@ static int accept_oldest(struct channel *ch, struct sock_ref ref, struct canal_a
 	return 0;
 }
 
+/* Of all options these two are the guest's business. */
+static void time_limits_inherit(struct canal_sock *to, const struct canal_sock *from)
+{
+	canal_write_once(&to->rcvtimeo_ns, canal_read_once(&from->rcvtimeo_ns));
+	canal_write_once(&to->sndtimeo_ns, canal_read_once(&from->sndtimeo_ns));
+}
+
 static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
 {
 	struct canal_accept entry;
@@ -356,6 +363,7 @@ static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint3
 		return ret;
 	}
 	*ret_n = entry.sock;
+	time_limits_inherit(channel_sock(ch, entry.sock), ref.s);
 	return no_network(descriptor_make(ch, entry.sock, entry.generation, ref.domain,
 					  SOCK_STREAM | flags, ends));
 }
@@ -448,24 +456,27 @@ static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_i
 	return nonblocking(ref.s) ? -EINPROGRESS : 1;
 }
 
-static int connect_wait(struct channel *ch, struct sock_ref ref)
+/* @late: what to say when the time limit ends before the connect() does. */
+static int connect_wait(struct channel *ch, struct sock_ref ref, int late)
 {
 	int ret = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_WRITE, connect_ended, ref.s,
 			      data_deadline(&ref.s->sndtimeo_ns));
 
 	if (ret == -EAGAIN)
-		return -EINPROGRESS;
+		return late;
 	return ret < 0 ? no_network(ret) : connect_result(ref.s);
 }
 
 static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
 {
+	bool joins;
 	int ret;
 
 	lock_take(&ref.s->ctl_lock);
+	joins = sock_connecting(ref.s);
 	ret = connect_begin(ch, ref, inr);
 	lock_drop(&ref.s->ctl_lock);
-	return ret == 1 ? connect_wait(ch, ref) : ret;
+	return ret == 1 ? connect_wait(ch, ref, joins ? -EALREADY : -EINPROGRESS) : ret;
 }
 
 /* AF_UNSPEC: whatever it was connected to, it is not any more. */
@@ -547,13 +558,23 @@ static int name_check(const struct sockaddr *addr, const socklen_t *len)
 	return (int)*len < 0 ? -EINVAL : 0;
 }
 
+/* A connect() under way gives a name at once; canald may not have begun it yet. */
+static void name_settle(struct canal_sock *s)
+{
+	for (unsigned int i = 0; sock_connecting(s) && !channel_gone(&the_channel) &&
+				 canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTING; i++)
+		grant_pause(i);
+}
+
 int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 {
-	struct canal_addr local = ref.s->local;
+	struct canal_addr local;
 	int ret = name_check(addr, len);
 
 	if (ret < 0)
 		return ret;
+	name_settle(ref.s);
+	local = ref.s->local;
 	if (!local.family)
 		local = (struct canal_addr){ .family = ref.domain };
 	addr_give(&local, addr, len);

@@ -189,6 +189,12 @@ static bool sock_is_connecting(const struct canal_sock *s)
 	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTING || sock_connecting(s);
 }
 
+/* A connect() failed, and none told so yet; afterwards it is as if new. */
+static bool connect_untold(const struct canal_sock *s, uint32_t state)
+{
+	return state == CANAL_SOCK_FAILED && (canal_read_once(&s->status) & SOCK_CONNECT_BEGUN);
+}
+
 static bool send_connected(void *arg)
 {
 	return !sock_is_connecting(arg);
@@ -469,7 +475,7 @@ static int recv_verdict(struct recv_job *job)
 		return RECV_END;
 	if (sock_is_connecting(s) || state == CANAL_SOCK_CONNECTED)
 		return channel_gone(&the_channel) ? -ECONNRESET : 0;
-	return state == CANAL_SOCK_FAILED || state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
+	return connect_untold(s, state) || state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
 }
 
 static int recv_wait(struct recv_job *job)
@@ -587,8 +593,11 @@ static short events_of_stream(struct canal_sock *s, short events, uint32_t state
 	bool connecting = sock_is_connecting(s);
 	short mask;
 
-	if (state == CANAL_SOCK_FAILED && !connecting)
+	if (connect_untold(s, state) && !connecting)
 		shut = SHUT_READ | SHUT_WRITE;
+	/* A listener that was shut down is as if new. */
+	if (state == CANAL_SOCK_OPEN && canal_read_once(&s->rx.closed))
+		shut = 0;
 	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
 	if (connecting)
 		return mask;

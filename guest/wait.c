@@ -33,6 +33,8 @@
 #define NSEC_PER_SEC 1000000000LL
 /* Yields after the looks, with a look each. */
 #define SPIN_YIELDS 30
+#define CROWDED_NS 100000
+#define CROWDED_WAITS 256
 /* Every so many waits spin to the full, to see whether it pays again. */
 #define SPIN_PROBE 16
 /* Between looks of one who has no slot. */
@@ -48,6 +50,7 @@ static TLS struct waiter own_waiter; /* client 0: none */
 static TLS bool own_busy;
 static TLS uint32_t spin_looks;      /* 0: not yet asked */
 static TLS uint32_t spin_waits;
+static TLS uint32_t spin_crowded;    /* waits to go without yields */
 static TLS struct canal_sock *noted[NOTED];
 static TLS uint32_t noted_count;
 
@@ -201,11 +204,11 @@ void waiter_return(struct channel *ch, struct waiter *w)
 		waiter_release(ch, w);
 }
 
-bool lock_forked;
+uint32_t lock_forks;
 
 void lock_before_fork(void)
 {
-	canal_write_once(&lock_forked, true);
+	(void)canal_fetch_add(&lock_forks, 1u);
 }
 
 void wait_after_fork(void)
@@ -223,17 +226,39 @@ void wait_after_fork(void)
 
 /* --- spinning ---------------------------------------------------------- */
 
+/*
+ * A yield that takes long ran somebody else for his whole slice: there are more
+ * runnable threads than cores. Who yields then waits for slices, while who
+ * sleeps is put in front when he is woken.
+ */
+static bool yield_crowded(int64_t *now)
+{
+	int64_t before = *now;
+
+	sys_yield();
+	*now = wait_now();
+	return *now - before > CROWDED_NS;
+}
+
 static bool spin(uint32_t looks, uint32_t yields, bool (*ready)(void *), void *arg)
 {
+	int64_t now;
+
 	for (uint32_t i = 0; i < looks; i++) {
 		if (ready(arg))
 			return true;
 		canal_relax();
 	}
+	if (!yields || spin_crowded)
+		return ready(arg);
+	now = wait_now();
 	for (uint32_t i = 0; i < yields; i++) {
 		if (ready(arg))
 			return true;
-		sys_yield();
+		if (yield_crowded(&now)) {
+			spin_crowded = CROWDED_WAITS;
+			break;
+		}
 	}
 	return ready(arg);
 }
@@ -249,6 +274,8 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg)
 	uint32_t looks = spin_looks;
 	bool paid;
 
+	if (spin_crowded)
+		spin_crowded--;
 	if (!looks || looks > most || spin_waits++ % SPIN_PROBE == 0)
 		looks = most;
 	paid = spin(looks, most ? 1 + SPIN_YIELDS * looks / most : 0, ready, arg);

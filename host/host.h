@@ -126,6 +126,7 @@ struct poller {
 	struct cds_list_head trim;      /* struct sock.trim_link: hold RX chunks */
 	struct cds_list_head dead;      /* freed after the next flush */
 	uint64_t now_ns;          /* of this pass */
+	uint64_t crowded_until_ns; /* more runnable threads than cores */
 	uint64_t work;            /* things done in this pass */
 	uint32_t tx_busy_count;
 	bool tx_idling;           /* some socket of tx_busy is */
@@ -345,6 +346,8 @@ struct sock {
 	bool close_hint;          /* INR_CLOSE came before the far end */
 	bool v6only, reuseport, hashed, bound;
 	bool lingers;             /* SO_LINGER was set, or inherited */
+	struct notes *notes;      /* inherit.c; NULL: none */
+	uint32_t heir_tx_limit, heir_rx_limit; /* what accepted ones begin with; 0: default */
 	bool tx_idling;           /* to be given up at the end of the pass */
 	bool tx_busy, tx_blocked; /* in poller.tx_busy; kernel is full */
 	bool rx_ready, rx_parked; /* in poller.rx_ready; FIFO is full */
@@ -366,6 +369,9 @@ void fds_opened(int fd);
 void fds_closed(int fd);
 bool fds_short(void);
 
+/* What a request that breaks a rule comes to. No errno: the kernel has a use for each. */
+#define RULE_BROKEN (-10000)
+
 /* socket.c */
 int sock_open(struct channel *ch, const struct canal_inr *inr);
 struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type);
@@ -378,7 +384,7 @@ void sock_set_far(struct sock *s, int fd); /* owns @fd */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
 void sock_unwatch(struct sock *s);
-bool sock_resets(const struct sock *s); /* closing it is a reset */
+bool sock_resets(struct sock *s); /* closing it is a reset */
 void sock_share_names(struct sock *s);
 void sock_drained(struct sock *s); /* TX is empty */
 void sock_release(struct sock *s); /* the guest let go: drain, then destroy */
@@ -394,6 +400,12 @@ void sock_set_state(struct sock *s, enum canal_sock_state state);
 /* options.c */
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
 int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len);
+
+/* inherit.c */
+void inherit_note(struct sock *s, int level, int name, const void *val, uint32_t len);
+void inherit_take(struct sock *a, const struct sock *l);
+void inherit_apply(struct sock *s);
+void inherit_drop(struct sock *s);
 
 /* stream.c, dgram.c, listen.c: one bounded step; true when something moved */
 bool stream_tx(struct sock *s);

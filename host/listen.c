@@ -144,7 +144,7 @@ static bool accept_one(struct sock *l, uint32_t number)
 	}
 	sock_set_state(s, CANAL_SOCK_CONNECTED);
 	s->fd = fd;
-	s->lingers = l->lingers;
+	inherit_take(s, l);
 	sock_publish_names(s);
 	if (sock_adopt_kernel(s, fd) || !listen_push(l, s))
 		refuse(s);

@@ -175,12 +175,18 @@ static void follow_buffers(struct sock *s, int name)
 	int bytes = 0;
 	socklen_t len = sizeof(bytes);
 
-	if (s->state == CANAL_SOCK_LISTENING || getsockopt(s->fd, SOL_SOCKET, name, &bytes, &len))
+	if (getsockopt(s->fd, SOL_SOCKET, name, &bytes, &len))
 		return;
 	if (name == SO_SNDBUF)
-		s->shared->tx.limit = s->tx_limit = clamp_limit(bytes);
+		s->heir_tx_limit = clamp_limit(bytes);
 	else
-		s->shared->rx.limit = s->rx_limit = clamp_limit(bytes);
+		s->heir_rx_limit = clamp_limit(bytes);
+	if (s->state == CANAL_SOCK_LISTENING)
+		return;
+	if (name == SO_SNDBUF)
+		s->shared->tx.limit = s->tx_limit = s->heir_tx_limit;
+	else
+		s->shared->rx.limit = s->rx_limit = s->heir_rx_limit;
 }
 
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len)
@@ -198,11 +204,27 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 		s->lingers = true;
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
+	inherit_note(s, level, name, val, len);
 	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF))
 		follow_buffers(s, name);
 	if (s->hashed)
 		s->type == SOCK_DGRAM ? switch_bound(s) : switch_listen(s);
 	return 0;
+}
+
+/* Linux tells a level that it does not know from an option, for AF_INET. */
+static bool known_level(const struct sock *s, int level)
+{
+	return level == SOL_SOCKET || level == IPPROTO_IP ||
+	       level == (s->type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP);
+}
+
+/* The kernel's socket knows nothing of a connection in memory. */
+static uint8_t joined_state(const struct sock *s)
+{
+	if (s->tx_fin_sent)
+		return s->rx_eof ? TCP_LAST_ACK : TCP_FIN_WAIT2;
+	return s->rx_eof ? TCP_CLOSE_WAIT : TCP_ESTABLISHED;
 }
 
 int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
@@ -211,12 +233,14 @@ int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
 	int r;
 
 	if (!allowed(s, level, name))
-		return -ENOPROTOOPT;
+		return s->domain == AF_INET && !known_level(s, level) ? -EOPNOTSUPP : -ENOPROTOOPT;
 	r = sock_kernel(s);
 	if (r)
 		return r;
 	if (getsockopt(s->fd, level, name, val, &n))
 		return -errno;
 	*len = n;
+	if (s->joined && level == IPPROTO_TCP && name == TCP_INFO && n)
+		*(uint8_t *)val = joined_state(s); /* tcpi_state */
 	return 0;
 }

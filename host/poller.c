@@ -30,6 +30,8 @@
 /* Adaptive: yield after so many passes for nothing, sleep after so long. */
 #define SPIN_PASSES 4
 #define SPIN_NS 50000ull
+#define CROWDED_NS 100000ull
+#define CROWDED_FOR_NS 20000000ull
 /* The kernel is asked each so many passes while there is other work. */
 #define KERNEL_EVERY 8
 #define TRIM_NS 50000000ull
@@ -245,14 +247,31 @@ static void poller_sleep(struct poller *p)
 	disarm_all(p);
 }
 
+/*
+ * A yield that takes long ran somebody else for his whole slice: there are more
+ * runnable threads than cores. Who yields then waits for slices, while who
+ * sleeps is put in front when he is woken. So for a while the poller sleeps.
+ */
+static void poller_yield(struct poller *p)
+{
+	uint64_t after;
+
+	sched_yield();
+	after = clock_ns();
+	if (after - p->now_ns > CROWDED_NS)
+		p->crowded_until_ns = after + CROWDED_FOR_NS;
+}
+
 /* Nothing was done since @idle_since_ns. */
 static void poller_idle(struct poller *p, uint64_t idle_since_ns, unsigned int idle_passes)
 {
+	bool enough = p->now_ns - idle_since_ns > SPIN_NS || p->now_ns < p->crowded_until_ns;
+
 	if (p->mode == POLL_NEVER ||
-	    (p->mode == POLL_ADAPTIVE && p->now_ns - idle_since_ns > SPIN_NS))
+	    (p->mode == POLL_ADAPTIVE && idle_passes > SPIN_PASSES && enough))
 		poller_sleep(p);
 	else if (p->mode == POLL_ADAPTIVE && idle_passes > SPIN_PASSES)
-		sched_yield();
+		poller_yield(p);
 	else
 		canal_relax();
 }

@@ -96,12 +96,12 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		return do_setsockopt(ch, s, inr);
 	case CANAL_INR_GETSOCKOPT:
 		if (inr->slot == CANAL_NONE)
-			return -EPROTO;
+			return RULE_BROKEN;
 		return do_getsockopt(ch, s, inr->slot, ret_len);
 	case CANAL_INR_SUBSCRIBE:
 		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
 	default:
-		return -EPROTO;
+		return RULE_BROKEN;
 	}
 }
 
@@ -110,7 +110,7 @@ static int serve_unsubscribe(struct channel *ch, const struct canal_inr *inr)
 	uint32_t n = inr->u.arg[0];
 
 	if (n >= CHANNEL_SUBS)
-		return -EPROTO;
+		return RULE_BROKEN;
 	if (ch->subs[n].sock)
 		sub_drop(&ch->subs[n]);
 	return 0;
@@ -133,7 +133,7 @@ static int serve_late(const struct canal_inr *inr)
 	case CANAL_INR_GETSOCKOPT:
 		return -EBADF;
 	default:
-		return -EPROTO;
+		return RULE_BROKEN;
 	}
 }
 
@@ -155,9 +155,12 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 		break;
 	}
 	if (inr->sock >= CHANNEL_SOCKS)
-		return -EPROTO;
+		return RULE_BROKEN;
 	s = ch->socks[inr->sock];
-	return s && !s->dead ? serve_socket(ch, s, inr, ret_len) : serve_late(inr);
+	/* one that is draining has nobody who could still ask for something */
+	if (!s || s->dead || s->released)
+		return serve_late(inr);
+	return serve_socket(ch, s, inr, ret_len);
 }
 
 static enum broken reason(const struct canal_inr *inr)
@@ -190,7 +193,7 @@ void request_serve(struct channel *ch, struct canal_inr *inr)
 		return;
 	}
 	r = serve(ch, inr, &len);
-	if (r == -EPROTO)
+	if (r == RULE_BROKEN)
 		channel_break(ch, reason(inr));
 	else
 		request_complete(ch, inr->slot, r, len);

@@ -133,7 +133,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 
 	if (n >= CHANNEL_SOCKS || !ch->granted[n] ||
 	    !is_served(domain, type, (int)inr->u.arg[2]))
-		return -EPROTO;
+		return RULE_BROKEN;
 	ch->granted[n] = 0;
 	s = sock_new(ch, n, domain, type);
 	if (!s)
@@ -176,6 +176,7 @@ int sock_kernel(struct sock *s)
 	s->fd = socket(s->domain, s->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0)
 		return -errno;
+	inherit_apply(s);
 	if (s->type == SOCK_STREAM)
 		return 0;
 	r = sock_watch(s);
@@ -426,12 +427,12 @@ static bool sock_unread(struct sock *s)
 }
 
 /* Whether closing it is a reset: SO_LINGER with no time. */
-bool sock_resets(const struct sock *s)
+bool sock_resets(struct sock *s)
 {
 	struct linger linger = { 0 };
 	socklen_t len = sizeof(linger);
 
-	return s->lingers && s->fd >= 0 &&
+	return s->lingers && !sock_kernel(s) &&
 	       !getsockopt(s->fd, SOL_SOCKET, SO_LINGER, &linger, &len) && linger.l_onoff &&
 	       !linger.l_linger;
 }
@@ -506,6 +507,7 @@ void sock_destroy(struct sock *s)
 	listen_taken(s);
 	switch_detach(s);
 	kernel_close(s);
+	inherit_drop(s);
 	far_close(s);
 	farless_leave(s);
 	drop_subs(s);

@@ -193,6 +193,8 @@ static struct sock *make_server(struct sock *l, const struct sock *client)
 	}
 	a->local = addr_as(&client->peer, l->domain);
 	a->peer = addr_as(&client->local, l->domain);
+	a->was_accepted = true;
+	inherit_take(a, l);
 	return a;
 }
 

@@ -115,7 +115,7 @@ int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32
 	struct sub *sub;
 
 	if (n >= CHANNEL_SUBS || set >= CHANNEL_SETS)
-		return -EPROTO;
+		return RULE_BROKEN;
 	sub = &ch->subs[n];
 	if (sub->sock)
 		sub_drop(sub);

@@ -30,6 +30,27 @@ def test_socketserver_echo(server, client, free_port, traffic, kind):
     assert told.stdout == "all equal\n", told.describe()
 
 
+def test_sets_of_children_that_just_end(canal):
+    """More epoll instances than a channel has: those of ended processes are used again."""
+    told = canal.run([PYTHON, PROGRAMS / "forked_sets.py", "children", "1100"], seconds=120)
+    assert told.stdout == "all equal\n", told.describe()
+
+
+def test_set_made_before_fork(server, client, free_port, traffic):
+    """A child serves with the epoll instance of its parent: what it closes is reported no more."""
+    port = free_port()
+    program = server.start([PYTHON, PROGRAMS / "forked_sets.py", "daemon", str(port)])
+    program.wait_printed("ready")
+    script = ("import socket, sys;"
+              "address = ('127.0.0.1', int(sys.argv[1]));"
+              "[(c := socket.create_connection(address, 10), c.sendall(b'x'), c.recv(1), c.close())"
+              " for _ in range(2000)];"
+              "print('all equal')")
+    with traffic(2000, connections=2000):
+        told = client.run([PYTHON, "-c", script, str(port)])
+    assert told.stdout == "all equal\n", told.describe()
+
+
 def test_urllib_downloads_big_file(server, client, files_dir, big_file, free_port, traffic):
     port = free_port()
     servers.python_http(server, port, files_dir)

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* The control connection: who may attach, what is sent there, and how it ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+/* --- attaching --------------------------------------------------------- */
+
+/* A first packet that canald does not welcome: it is refused, or just dropped. */
+static void first(const void *packet, size_t len, const int *fds, unsigned int fd_count)
+{
+	struct canal_local answer;
+	int conn = conn_open(), got[2];
+
+	if (conn_send(conn, packet, len, fds, fd_count))
+		fail("a first packet cannot be sent");
+	if (!conn_answer(conn, &answer, got))
+		fail("a first packet was welcome that should not be");
+	close(conn);
+}
+
+/* Something like canalctl's. Whatever the answer is, there is one. */
+static void question(const char *text)
+{
+	int conn = conn_open();
+	struct pollfd pfd = { .fd = conn, .events = POLLIN };
+
+	conn_send(conn, text, strlen(text), NULL, 0);
+	if (poll(&pfd, 1, 5000) != 1)
+		fail("no answer to %s", text);
+	close(conn);
+}
+
+static void first_packets(void)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_HELLO);
+	int fds[30];
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		fds[i] = STDERR_FILENO;
+	first("x", 1, NULL, 0);
+	question("{");
+	question("{\"cmd\":[[[[[[[[");
+	question("{\"cmd\":{}}");
+	first(&packet, 8, NULL, 0);
+	first(&packet, sizeof(packet) - 1, fds, ARRAY_LEN(fds));
+	packet.version++;
+	first(&packet, sizeof(packet), NULL, 0);
+	packet = packet_of(CANAL_LOCAL_DUMMY);
+	first(&packet, sizeof(packet), fds, 1);
+	packet = packet_of(CANAL_LOCAL_WELCOME);
+	first(&packet, sizeof(packet), NULL, 0);
+}
+
+static void joins(void)
+{
+	struct guest g;
+	uint64_t token;
+
+	guest_open(&g);
+	token = g.token;
+	g.token ^= 1;
+	if (guest_join(&g) != -ECONNREFUSED)
+		fail("joined with a wrong token");
+	g.token = 0;
+	if (guest_join(&g) != -ECONNREFUSED)
+		fail("joined without a token");
+	g.token = token;
+	g.channel_id += 1000000;
+	if (guest_join(&g) != -ECONNREFUSED)
+		fail("joined a channel that is not there");
+	g.channel_id -= 1000000;
+	for (int i = 0; i < 50; i++)
+		if (guest_join(&g))
+			fail("could not join");
+	guest_sync(&g);
+	guest_close(&g);
+}
+
+/* --- descriptors ------------------------------------------------------- */
+
+static void tell(struct guest *g, uint16_t type, uint32_t number, uint32_t extra, int fd)
+{
+	struct canal_local packet = packet_of(type);
+
+	packet.number = number;
+	packet.extra = extra;
+	conn_send(g->conn, &packet, sizeof(packet), &fd, 1);
+}
+
+/* Pipes that are full, that block, that nobody reads, the wrong end of one. */
+static void pipes(void)
+{
+	struct guest g;
+	int ends[2];
+	char byte = 0;
+
+	guest_open(&g);
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		fail("pipe2: %s", strerror(errno));
+	guest_keep(&g, ends[0]);
+	guest_keep(&g, ends[1]);
+	tell(&g, CANAL_LOCAL_WAITER, 2, g.wait[2].serial, ends[1]);
+	while (write(ends[1], &byte, 1) == 1)
+		;
+	fcntl(ends[1], F_SETFL, 0);
+	fcntl(ends[0], F_SETFL, 0);
+	tell(&g, CANAL_LOCAL_WAITER, 3, g.wait[3].serial, ends[0]);
+	if (pipe2(ends, O_CLOEXEC))
+		fail("pipe2: %s", strerror(errno));
+	close(ends[0]);
+	tell(&g, CANAL_LOCAL_WAITER, 4, g.wait[4].serial, ends[1]);
+	close(ends[1]);
+	for (int i = 0; i < 300; i++)
+		for (uint32_t slot = 2; slot < 5; slot++) {
+			g.wait[slot].armed = 1;
+			guest_call(&g, CANAL_INR_NOP, 0, slot, "", 1);
+		}
+	if (guest_closed(&g))
+		fail("pipes closed the channel");
+	guest_close(&g);
+}
+
+/* Far ends of numbers that are others', not granted, or out of range. */
+static void dummies(void)
+{
+	struct guest g;
+	uint32_t n;
+	int ends[2];
+
+	guest_open(&g);
+	n = guest_socket(&g, AF_INET, SOCK_STREAM);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		fail("socketpair: %s", strerror(errno));
+	for (int i = 0; i < 50; i++) {
+		tell(&g, CANAL_LOCAL_DUMMY, n, 1, ends[1]);
+		tell(&g, CANAL_LOCAL_DUMMY, n, 77, ends[1]);
+		tell(&g, CANAL_LOCAL_DUMMY, n + 1, 1, ends[1]);
+		tell(&g, CANAL_LOCAL_DUMMY, 20000, 0, ends[1]);
+		tell(&g, CANAL_LOCAL_DUMMY, CANAL_NONE, 0, ends[1]);
+		tell(&g, CANAL_LOCAL_DUMMY, 0x80000000u, 1, ends[1]);
+	}
+	close(ends[0]);
+	close(ends[1]);
+	guest_sync(&g);
+	if (guest_closed(&g))
+		fail("dummies closed the channel");
+	guest_close(&g);
+}
+
+/* What canald holds would keep itself open: nothing of it may stay. */
+static void cycles(void)
+{
+	struct guest g;
+	int ends[2];
+
+	guest_open(&g);
+	for (int i = 0; i < 3; i++) {
+		uint32_t a = guest_number(&g), b = guest_number(&g);
+
+		post(&g, CANAL_INR_SOCKET, a, AF_INET, SOCK_STREAM);
+		post(&g, CANAL_INR_SOCKET, b, AF_INET, SOCK_STREAM);
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+			fail("socketpair: %s", strerror(errno));
+		if (i == 0) /* both ends */
+			tell(&g, CANAL_LOCAL_DUMMY, a, guest_sock(&g, a)->generation, ends[0]);
+		else /* the other end, or the connection, in the queue */
+			conn_send(ends[0], "x", 1, i == 1 ? &ends[0] : &g.conn, 1);
+		tell(&g, CANAL_LOCAL_DUMMY, b, guest_sock(&g, b)->generation, ends[1]);
+		if (i && !guest_closed(&g))
+			conn_send(ends[0], "x", 1, &ends[0], 1);
+		close(ends[0]);
+		close(ends[1]);
+		guest_sync(&g);
+	}
+	if (guest_closed(&g))
+		fail("cycles closed the channel");
+	guest_close(&g);
+}
+
+void run_control(uint64_t seed)
+{
+	(void)seed;
+	first_packets();
+	joins();
+	pipes();
+	dummies();
+	cycles();
+	printf("ok\n");
+}
+
+/* --- many -------------------------------------------------------------- */
+
+#define HELLOS 1000
+#define SILENT 400
+
+void run_flood(uint64_t seed)
+{
+	struct guest g;
+	int conns[SILENT];
+
+	(void)seed;
+	for (int i = 0; i < HELLOS; i++) {
+		guest_open(&g);
+		guest_close(&g);
+	}
+	for (int i = 0; i < SILENT; i++)
+		conns[i] = conn_open();
+	guest_open(&g); /* there is still room for who has something to say */
+	guest_sync(&g);
+	for (int i = 0; i < 20000 && !guest_closed(&g); i++) {
+		struct canal_local packet = packet_of(CANAL_LOCAL_DUMMY);
+
+		packet.number = 30000;
+		conn_send(g.conn, &packet, sizeof(packet), NULL, 0);
+	}
+	guest_wait_closed(&g, 5000);
+	guest_close(&g);
+	for (int i = 0; i < SILENT; i++)
+		close(conns[i]);
+	printf("%d channels\n", HELLOS);
+}
+
+/* --- deaths ------------------------------------------------------------ */
+
+enum death { DIE_CLAIMED, DIE_ASKING, DIE_TELLING, DIE_SENDING, DIE_JOINED, DEATHS };
+
+static void die(enum death how, uint64_t *rnd)
+{
+	struct guest g;
+	uint64_t pos = 0;
+	uint32_t a, b;
+
+	guest_open(&g);
+	switch (how) {
+	case DIE_CLAIMED: /* and what lies behind it */
+		canal_ring_claim(g.inr, g.shape.inr.count, &g.region->inr_tail, g.client, &pos);
+		for (int i = 0; i < 20; i++)
+			post(&g, CANAL_INR_SOCKET, guest_number(&g), AF_INET, SOCK_STREAM);
+		break;
+	case DIE_ASKING:
+		for (uint32_t i = random_below(rnd, 200); i; i--)
+			post(&g, CANAL_INR_SOCKET, guest_number(&g), AF_INET, SOCK_STREAM);
+		break;
+	case DIE_TELLING:
+		for (uint32_t i = random_below(rnd, 200); i; i--)
+			guest_socket(&g, AF_INET, SOCK_STREAM);
+		break;
+	case DIE_SENDING:
+		guest_pair(&g, guest_listener(&g, 8), &a, &b);
+		for (uint32_t i = random_below(rnd, 12); i; i--)
+			guest_put(&g, a, NULL, 30000);
+		break;
+	default:
+		for (uint32_t i = random_below(rnd, 20); i; i--)
+			if (guest_join(&g))
+				fail("could not join");
+		guest_listener(&g, 8);
+	}
+	raise(SIGKILL);
+}
+
+/*
+ * A process that left the channel but kept the memory: it goes on asking. When
+ * it is gone, too, nothing may be left.
+ */
+static void ghost(void)
+{
+	struct guest g;
+	uint32_t numbers[40];
+
+	guest_open(&g);
+	guest_sync(&g);
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+		numbers[i] = guest_number(&g);
+	/* a socket whose dummy stays keeps the channel */
+	guest_socket(&g, AF_INET, SOCK_STREAM);
+	guest_listener(&g, 8);
+	guest_sync(&g);
+	close(g.conn);
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+		post(&g, CANAL_INR_SOCKET, numbers[i], AF_INET, SOCK_STREAM);
+		guest_kick(&g);
+		nap_us(1000);
+	}
+	raise(SIGKILL);
+}
+
+static void child(enum death how, uint64_t seed)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		alarm(20);
+		if (how == DEATHS)
+			ghost();
+		die(how, &seed);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) ||
+	    WTERMSIG(status) != SIGKILL)
+		fail("death %d: status %d", how, status);
+}
+
+void run_deaths(uint64_t seed)
+{
+	for (int i = 0; i < 8 * DEATHS; i++)
+		child(i % DEATHS, random_next(&seed));
+	for (int i = 0; i < 3; i++)
+		child(DEATHS, 0);
+	printf("ok\n");
+}

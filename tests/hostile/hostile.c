@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * usage: hostile SOCKET PART[/NAME] SEED [VICTIM-PORT]
+ *
+ * One part of what guest.h lists; with NAME one case of it only.
+ */
+#include <arpa/inet.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define SECONDS_MAX 100
+
+static const struct {
+	const char *name;
+	void (*run)(uint64_t seed);
+} parts[] = {
+	{ "cases", run_cases },	      { "stalled", run_stalled },   { "chains", run_chains },
+	{ "scribble", run_scribble }, { "flip", run_flip },	    { "requests", run_requests },
+	{ "storm", run_storm },	      { "control", run_control },   { "flood", run_flood },
+	{ "deaths", run_deaths },
+};
+
+int main(int argc, char **argv)
+{
+	struct rlimit limit;
+
+	if (argc < 4)
+		fail("usage: hostile SOCKET PART[/NAME] SEED [VICTIM-PORT]");
+	socket_path = argv[1];
+	if (argc > 4)
+		victim_port = htons((uint16_t)atoi(argv[4]));
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	alarm(SECONDS_MAX);
+	only = strchr(argv[2], '/');
+	if (only)
+		*only++ = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		if (strcmp(parts[i].name, argv[2]) == 0) {
+			parts[i].run(strtoull(argv[3], NULL, 0) * 2 + 1);
+			return 0;
+		}
+	fail("%s: no such part", argv[2]);
+}
