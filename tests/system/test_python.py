@@ -62,28 +62,6 @@ def test_urllib_downloads_big_file(server, client, files_dir, big_file, free_por
     assert told.stdout.strip() == big_file.sha256
 
 
-def test_subprocess_inherits_connection(server, client, free_port, traffic):
-    """A child that was forked and executed talks on the connection of its parent."""
-    port = free_port()
-    program = server.start([PYTHON, PROGRAMS / "echo_threads.py", "server", str(port), "thread"])
-    program.wait_listening(port)
-    child = ("import socket, sys;"
-             "connection = socket.socket(fileno=int(sys.argv[1]));"
-             "connection.sendall(b'child\\n');"
-             "assert connection.recv(6, socket.MSG_WAITALL) == b'child\\n'")
-    parent = ("import socket, subprocess, sys;"
-              "connection = socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=None);"
-              "fd = connection.fileno();"
-              f"subprocess.run([sys.executable, '-c', {child!r}, str(fd)], pass_fds=[fd],"
-              "               check=True, timeout=30);"
-              "connection.sendall(b'parent\\n');"
-              "assert connection.recv(7, socket.MSG_WAITALL) == b'parent\\n';"
-              "print('all equal')")
-    with traffic(len("child\nparent\n"), connections=1):
-        told = client.run([PYTHON, "-c", parent, str(port)])
-    assert told.stdout == "all equal\n", told.describe()
-
-
 @pytest.mark.parametrize("habit", ["os.closerange(3, 65536)",
                                    "[os.dup2(0, fd) for fd in range(3, 40)]"],
                          ids=["close_range", "dup2"])
