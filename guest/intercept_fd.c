@@ -40,6 +40,11 @@ EXPORT int dup3(int from, int to, int flags)
 	return give(process_dup_over(from, to, flags));
 }
 
+EXPORT int fclose(FILE *f)
+{
+	return process_fclose(f);
+}
+
 EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	return give(process_close_range(first, last, flags));

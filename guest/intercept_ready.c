@@ -121,6 +121,17 @@ EXPORT int epoll_create(int size)
 	return made(real(epoll_create)(size));
 }
 
+/* Whether @epfd is an epoll instance at all: to take out a dummy, which is in
+ * none, finds nothing there, and anywhere else is an error. */
+static int check_epoll(int epfd, int dummy)
+{
+	int saved_errno = errno;
+	int ret = real(epoll_ctl)(epfd, EPOLL_CTL_DEL, dummy, NULL) < 0 ? -errno : 0;
+
+	errno = saved_errno;
+	return ret == -ENOENT ? 0 : ret;
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int ret;
@@ -129,7 +140,9 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 		/* Made before us, or by somebody else and passed on. */
 		if (!fd_sock(fd) || op != EPOLL_CTL_ADD)
 			return real(epoll_ctl)(epfd, op, fd, ev);
-		ret = epoll_make(epfd);
+		ret = check_epoll(epfd, fd);
+		if (ret == 0)
+			ret = epoll_make(epfd);
 		if (ret < 0)
 			return give(ret);
 	}

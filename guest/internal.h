@@ -7,6 +7,7 @@
 #ifndef CANAL_INTERNAL_H
 #define CANAL_INTERNAL_H
 
+#include <stdio.h>
 #include "guest.h"
 
 /* --- init.c, log.c ----------------------------------------------------- */
@@ -63,6 +64,8 @@ void fallback_complain(int why);
 /* --- process.c --------------------------------------------------------- */
 
 int process_close(int fd);
+/* fclose: libc closes the descriptor past us. */
+int process_fclose(FILE *f);
 /* Forgets @fd, whose descriptor is already closed or about to be replaced. */
 void process_drop(int fd);
 int process_dup(int from);

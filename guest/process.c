@@ -84,6 +84,19 @@ int process_close(int fd)
 	return ret;
 }
 
+int process_fclose(FILE *f)
+{
+	struct goodbye bye = { .was.kind = FD_NONE };
+	int saved = errno, fd = fileno(f), ret;
+
+	errno = saved;
+	if (fd >= 0 && fd_lookup(fd))
+		bye = forget(fd);
+	ret = real(fclose)(f);
+	hint(&bye);
+	return ret;
+}
+
 int process_dup(int from)
 {
 	int to = real(dup)(from);

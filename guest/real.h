@@ -12,6 +12,7 @@
 #ifndef CANAL_REAL_H
 #define CANAL_REAL_H
 
+#include <stdio.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>

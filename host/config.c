@@ -234,7 +234,7 @@ static const struct key canald_keys[] = {
 	{ "poll", "always, adaptive or never", set_poll },
 	{ "cpu", "CPUs that this process may run on, such as 0,2-3", set_cpu },
 	{ "pollers", "a number from 1 to 64", set_pollers },
-	{ "max_sockets", "a number from 256 to 32768", set_max_sockets },
+	{ "max_sockets", "a number from 64 to 32768", set_max_sockets },
 	{ "max_channels", "a number from 1 to 1048576", set_max_channels },
 	{ "spin_looks", "a number from 0 to 1000000", set_spin_looks },
 	{ "fallback", "allow or deny", set_fallback },

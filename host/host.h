@@ -363,6 +363,10 @@ struct sock {
 	uint64_t tx_bytes, rx_bytes;
 };
 
+/* privilege.c: canald does nothing for a guest that its user may not do */
+void privilege_drop(void);
+bool privilege_port(uid_t uid, uint16_t port); /* network order */
+
 /* fds.c: descriptors are finite; when few are left no socket is begun */
 void fds_start(void);
 void fds_opened(int fd);

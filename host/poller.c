@@ -324,6 +324,7 @@ static void *poller_main(void *arg)
 	unsigned int idle_passes = 0;
 
 	poller_pin(p);
+	privilege_drop();
 	while (!canal_read_once(&p->stop) || !drained(p)) {
 		uint64_t before = p->work;
 

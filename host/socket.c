@@ -233,6 +233,8 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 
 	if (!len)
 		return -EAFNOSUPPORT;
+	if (!privilege_port(s->channel->uid, a->port))
+		return -EACCES;
 	r = sock_kernel(s);
 	if (r)
 		return r;
