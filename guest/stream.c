@@ -268,7 +268,11 @@ static int send_loop(struct send_job *job)
 
 	for (;;) {
 		if (unlikely(!send_open(s))) {
-			if (canal_read_once(&s->so_error) || !sock_is_connecting(s))
+			bool connecting = sock_is_connecting(s);
+
+			if (!connecting && send_open(s))
+				continue; /* connected meanwhile */
+			if (canal_read_once(&s->so_error) || !connecting)
 				return -EPIPE;
 			err = send_wait(job, send_connected);
 			if (err)
@@ -459,7 +463,8 @@ static int recv_verdict(struct recv_job *job)
 	struct canal_sock *s = job->s;
 	/* R1 acquire: closed before the look at tail */
 	uint32_t closed = canal_load_acquire(&s->rx.closed);
-	uint32_t state = canal_load_acquire(&s->state);
+	bool connecting = sock_is_connecting(s);
+	uint32_t state = canal_load_acquire(&s->state); /* not before the above */
 	int err;
 
 	if (rx_has(s, job->seen))
@@ -473,7 +478,7 @@ static int recv_verdict(struct recv_job *job)
 		return err;
 	if (closed || (canal_read_once(&s->shut) & SHUT_READ))
 		return RECV_END;
-	if (sock_is_connecting(s) || state == CANAL_SOCK_CONNECTED)
+	if (connecting || state == CANAL_SOCK_CONNECTED)
 		return channel_gone(&the_channel) ? -ECONNRESET : 0;
 	return connect_untold(s, state) || state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
 }
@@ -587,10 +592,12 @@ static short events_of_end(uint32_t shut, bool hung_up)
 }
 
 /* tcp_poll() of a socket that does not listen. */
-static short events_of_stream(struct canal_sock *s, short events, uint32_t state)
+static short events_of_stream(struct canal_sock *s, short events)
 {
 	uint32_t shut = sock_shutdown_mask(s);
 	bool connecting = sock_is_connecting(s);
+	/* N1 acquire: behind the look at `connects`, or it would be that of before */
+	uint32_t state = canal_load_acquire(&s->state);
 	short mask;
 
 	if (connect_untold(s, state) && !connecting)
@@ -639,7 +646,7 @@ short sock_events(struct canal_sock *s, short events)
 	else if (s->type == SOCK_DGRAM)
 		mask = events_of_dgram(s, events);
 	else
-		mask = events_of_stream(s, events, state);
+		mask = events_of_stream(s, events);
 	if (canal_read_once(&s->so_error))
 		mask |= POLLERR;
 	return mask & (events | POLLERR | POLLHUP);

@@ -151,6 +151,11 @@ void poller_join(struct poller *p);
 /* Runs fn(arg) on the poller's thread between two passes. Waits for it when
  * @wait; otherwise @arg must live until fn has run. */
 int poller_call(struct poller *p, void (*fn)(void *), void *arg, bool wait);
+/* What its thread does, for a test that has none: one pass, the trimming that
+ * now_ns says is due. */
+void poller_init(struct poller *p);
+void poller_pass(struct poller *p);
+void poller_trim(struct poller *p);
 extern struct poller *pollers;
 extern unsigned int poller_count;
 

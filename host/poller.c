@@ -175,7 +175,7 @@ static void bury(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->dead);
 }
 
-static void trim(struct poller *p)
+void poller_trim(struct poller *p)
 {
 	struct sock *s, *next;
 
@@ -187,7 +187,7 @@ static void trim(struct poller *p)
 			sock_rx_trim(s);
 }
 
-static void pass(struct poller *p)
+void poller_pass(struct poller *p)
 {
 	serve_calls(p);
 	serve_channels(p);
@@ -334,10 +334,10 @@ static void *poller_main(void *arg)
 			if (p->now_ns - stop_since_ns > DRAIN_NS)
 				break;
 		}
-		pass(p);
+		poller_pass(p);
 		if (p->work == before || p->passes % KERNEL_EVERY == 0)
 			p->work += (uint64_t)p->ops->wait(p->engine, 0);
-		trim(p);
+		poller_trim(p);
 		if (p->work != before) {
 			idle_since_ns = p->now_ns;
 			idle_passes = 0;
@@ -359,7 +359,7 @@ static void kicked(struct engine_handle *h, uint32_t events)
 	(void)!read(h->fd, &n, sizeof(n));
 }
 
-static void poller_init(struct poller *p)
+void poller_init(struct poller *p)
 {
 	CDS_INIT_LIST_HEAD(&p->channels);
 	CDS_INIT_LIST_HEAD(&p->tx_busy);

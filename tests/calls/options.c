@@ -208,7 +208,7 @@ static void odd_arguments(void)
 	memset(&linger, 0, sizeof(linger));
 	TELL(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, (len = sizeof(linger), &len)));
 	say("linger %d %d", linger.l_onoff, linger.l_linger);
-	TELL(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5));
+	TELL(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
 	TELL(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, text, (len = sizeof(text), &len)));
 	say("%s length %u", text, len);
 	TELL(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "nonesuch", 8));

@@ -140,49 +140,67 @@ static void poll_many(void)
 	}
 }
 
+struct sets {
+	fd_set rd, wr, ex;
+};
+
+static void sets_fill(struct sets *s, int fd, const int *pipes)
+{
+	FD_ZERO(&s->rd);
+	FD_ZERO(&s->wr);
+	FD_ZERO(&s->ex);
+	FD_SET(fd, &s->rd);
+	FD_SET(pipes[0], &s->rd);
+	FD_SET(fd, &s->wr);
+	FD_SET(pipes[1], &s->wr);
+	FD_SET(fd, &s->ex);
+}
+
+static void sets_show(const struct sets *s, int fd, const int *pipes)
+{
+	say("rd %d %d wr %d %d ex %d", !!FD_ISSET(fd, &s->rd), !!FD_ISSET(pipes[0], &s->rd),
+	    !!FD_ISSET(fd, &s->wr), !!FD_ISSET(pipes[1], &s->wr), !!FD_ISSET(fd, &s->ex));
+}
+
 static void select_sets(void)
 {
 	struct timeval tv = { 0 };
 	int fd[2], pipes[2], top;
-	fd_set rd, wr, ex;
+	struct sets s;
 
 	stream_pair(fd);
 	NEED(pipe(pipes));
 	top = (pipes[1] > fd[1] ? pipes[1] : fd[1]) + 1;
-#define SETS() (FD_ZERO(&rd), FD_ZERO(&wr), FD_ZERO(&ex), FD_SET(fd[0], &rd), FD_SET(pipes[0], &rd), \
-		FD_SET(fd[0], &wr), FD_SET(pipes[1], &wr), FD_SET(fd[0], &ex))
-#define SHOW() say("rd %d %d wr %d %d ex %d", !!FD_ISSET(fd[0], &rd), !!FD_ISSET(pipes[0], &rd), \
-		   !!FD_ISSET(fd[0], &wr), !!FD_ISSET(pipes[1], &wr), !!FD_ISSET(fd[0], &ex))
-	SETS();
-	TELL(select(top, &rd, &wr, &ex, NULL));
-	SHOW();
-	SETS();
-	TELL(select(top, &rd, NULL, NULL, &tv));
-	SHOW();
+	sets_fill(&s, fd[0], pipes);
+	TELL(select(top, &s.rd, &s.wr, &s.ex, NULL));
+	sets_show(&s, fd[0], pipes);
+	sets_fill(&s, fd[0], pipes);
+	TELL(select(top, &s.rd, NULL, NULL, &tv));
+	sets_show(&s, fd[0], pipes);
 	send_all(fd[1], "x", 1);
 	wait_bytes(fd[0], 1);
-	SETS();
-	TELL(select(top, &rd, &wr, &ex, &tv));
-	SHOW();
-	SETS();
-	TELL(select(fd[0], &rd, NULL, NULL, &tv)); /* too few looked at */
+	sets_fill(&s, fd[0], pipes);
+	TELL(select(top, &s.rd, &s.wr, &s.ex, &tv));
+	sets_show(&s, fd[0], pipes);
+	sets_fill(&s, fd[0], pipes);
+	TELL(select(fd[0], &s.rd, NULL, NULL, &tv)); /* too few looked at */
 	(void)!write(pipes[1], "y", 1);
-	SETS();
-	TELL(select(top, &rd, NULL, &ex, NULL));
-	SHOW();
-	SETS();
+	sets_fill(&s, fd[0], pipes);
+	TELL(select(top, &s.rd, NULL, &s.ex, NULL));
+	sets_show(&s, fd[0], pipes);
+	sets_fill(&s, fd[0], pipes);
 	close(fd[1]);
 	calls_wait(fd[0], POLLRDHUP);
 	TELL(recv(fd[0], data, sizeof(data), 0));
-	TELL(select(top, &rd, &wr, &ex, NULL));
-	SHOW();
-	SETS();
-	FD_SET(900, &rd);
-	TELL(select(901, &rd, NULL, NULL, &tv));
-	TELL(select(-1, &rd, NULL, NULL, &tv));
-	SETS();
+	TELL(select(top, &s.rd, &s.wr, &s.ex, NULL));
+	sets_show(&s, fd[0], pipes);
+	sets_fill(&s, fd[0], pipes);
+	FD_SET(60, &s.rd);
+	TELL(select(61, &s.rd, NULL, NULL, &tv));
+	TELL(select(-1, &s.rd, NULL, NULL, &tv));
+	sets_fill(&s, fd[0], pipes);
 	tv.tv_sec = -1;
-	TELL(select(top, &rd, NULL, NULL, &tv));
+	TELL(select(top, &s.rd, NULL, NULL, &tv));
 }
 
 static void select_limits(void)

@@ -356,6 +356,7 @@ uint32_t guest_accept(struct guest *g, uint32_t listener)
 	struct canal_accept entry;
 	uint64_t until = now_ms() + 2000, head = rx->head;
 	uint8_t *chunks = table(g, &g->shape.rx);
+	uint32_t chunk;
 
 	while (canal_load_acquire(&rx->tail) == head) {
 		if (guest_closed(g) || now_ms() > until)
@@ -363,8 +364,10 @@ uint32_t guest_accept(struct guest *g, uint32_t listener)
 		guest_kick(g);
 		nap_us(100);
 	}
-	memcpy(&entry, chunks + (uint64_t)rx->chunk[head / CANAL_CHUNK % CANAL_FIFO_CHUNKS] *
-				CANAL_CHUNK + head % CANAL_CHUNK, sizeof(entry));
+	chunk = canal_read_once(&rx->chunk[head / CANAL_CHUNK % CANAL_FIFO_CHUNKS]);
+	if (chunk >= g->shape.rx.count) /* not a listener any more */
+		return CANAL_NONE;
+	memcpy(&entry, chunks + (uint64_t)chunk * CANAL_CHUNK + head % CANAL_CHUNK, sizeof(entry));
 	canal_store_release(&rx->head, head + sizeof(entry));
 	if (canal_take(&rx->want_room))
 		post(g, CANAL_INR_RX, listener, 0);

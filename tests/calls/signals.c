@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* Signals that come while a call is blocked, with SA_RESTART and without. */
+#include "calls.h"
+
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/time.h>
+
+static char block[1 << 20];
+static volatile sig_atomic_t caught;
+static int answer_fd = -1; /* the handler sends there, the second time */
+static timer_t timer;
+
+static void handle(int number)
+{
+	(void)number;
+	caught++;
+	if (caught == 2 && answer_fd >= 0)
+		(void)!send(answer_fd, "y", 1, MSG_NOSIGNAL);
+}
+
+/* Signals this thread every 15 ms from now on. */
+static void begin(int flags, int fd)
+{
+	const struct sigaction action = { .sa_handler = handle, .sa_flags = flags };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1,
+					._sigev_un._tid = gettid() };
+	const struct itimerspec every = { { 0, 15000000 }, { 0, 15000000 } };
+
+	caught = 0;
+	answer_fd = fd;
+	sigaction(SIGUSR1, &action, NULL);
+	NEED(timer_create(CLOCK_MONOTONIC, &event, &timer));
+	NEED(timer_settime(timer, 0, &every, NULL));
+}
+
+static void say_caught(void)
+{
+	NEED(timer_delete(timer));
+	if (answer_fd >= 0)
+		say("went on after a signal: %s", caught >= 2 ? "yes" : "no");
+	else
+		say("caught a signal: %s", caught ? "yes" : "no");
+}
+
+static void recv_interrupted(void)
+{
+	char byte;
+	int fd[2];
+
+	stream_pair(fd);
+	begin(0, -1);
+	TELL(recv(fd[0], &byte, 1, 0));
+	say_caught();
+	begin(0, -1);
+	TELL(read(fd[0], &byte, 1));
+	say_caught();
+	begin(0, -1);
+	TELL(recv(fd[0], &byte, 1, MSG_PEEK));
+	say_caught();
+}
+
+static void recv_restarted(void)
+{
+	char byte;
+	int fd[2];
+
+	stream_pair(fd);
+	begin(SA_RESTART, fd[1]);
+	TELL(recv(fd[0], &byte, 1, 0));
+	say_caught();
+}
+
+/* With a time limit a call is never restarted. */
+static void recv_limited(void)
+{
+	const struct timeval limit = { .tv_sec = 3 };
+	char byte;
+	int fd[2];
+
+	stream_pair(fd);
+	NEED(setsockopt(fd[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)));
+	begin(SA_RESTART, fd[1]);
+	TELL(recv(fd[0], &byte, 1, 0));
+	say_caught();
+}
+
+static void recv_partial(void)
+{
+	char bytes[10];
+	int fd[2];
+
+	stream_pair(fd);
+	send_all(fd[1], "abc", 3);
+	begin(0, -1);
+	TELL(recv(fd[0], bytes, sizeof(bytes), MSG_WAITALL));
+	say_caught();
+}
+
+static void send_interrupted(void)
+{
+	ssize_t sent = 0, part;
+	int fd[2];
+
+	stream_pair(fd);
+	begin(0, -1);
+	part = send(fd[0], block, sizeof(block), 0); /* some of it may fit */
+	while (part > 0) {
+		sent += part;
+		part = send(fd[0], block, sizeof(block), 0);
+	}
+	calls_tell("send", part);
+	say("some was sent: %s", sent ? "yes" : "no");
+	say_caught();
+}
+
+static void accept_interrupted(void)
+{
+	struct name name;
+	int fd = listener(&name);
+
+	begin(0, -1);
+	TELL(accept(fd, NULL, NULL));
+	say_caught();
+}
+
+static void *dial_later(void *arg)
+{
+	struct name *name = arg;
+	sigset_t all;
+	int fd;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	nap_ms(40);
+	fd = NEED(socket(family, SOCK_STREAM, 0));
+	NEED(connect(fd, sa(name), name->len));
+	return NULL;
+}
+
+static void accept_restarted(void)
+{
+	struct name name;
+	pthread_t thread;
+	int fd = listener(&name);
+
+	pthread_create(&thread, NULL, dial_later, &name);
+	begin(SA_RESTART, -1);
+	TELL(accept(fd, NULL, NULL) >= 0);
+	say_caught();
+	pthread_join(thread, NULL);
+}
+
+static void dgram_interrupted(void)
+{
+	char byte;
+	int fd[2];
+
+	dgram_pair(fd);
+	begin(0, -1);
+	TELL(recv(fd[0], &byte, 1, 0));
+	say_caught();
+	begin(SA_RESTART, fd[1]);
+	TELL(recv(fd[0], &byte, 1, 0));
+	say_caught();
+}
+
+/* Waiting for many is never restarted. */
+static void waits_interrupted(void)
+{
+	static const int flags[] = { 0, SA_RESTART };
+	struct epoll_event ev = { .events = EPOLLIN };
+	int fd[2], set = NEED(epoll_create1(0));
+	fd_set rd;
+
+	stream_pair(fd);
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &ev));
+	for (size_t i = 0; i < COUNT(flags); i++) {
+		begin(flags[i], -1);
+		TELL(poll(&(struct pollfd){ .fd = fd[0], .events = POLLIN }, 1, 5000));
+		say_caught();
+		begin(flags[i], -1);
+		TELL(poll(&(struct pollfd){ .fd = fd[0], .events = POLLIN }, 1, -1));
+		say_caught();
+		FD_ZERO(&rd);
+		FD_SET(fd[0], &rd);
+		begin(flags[i], -1);
+		TELL(select(fd[0] + 1, &rd, NULL, NULL, &(struct timeval){ .tv_sec = 5 }));
+		say_caught();
+		begin(flags[i], -1);
+		TELL(epoll_wait(set, &ev, 1, 5000));
+		say_caught();
+		begin(flags[i], -1);
+		TELL(epoll_wait(set, &ev, 1, -1));
+		say_caught();
+	}
+}
+
+/* A handler that uses sockets itself. */
+static int handler_fd[2];
+
+static void exchange_in_handler(int number)
+{
+	char byte;
+
+	(void)number;
+	caught++;
+	if (send(handler_fd[0], "h", 1, MSG_DONTWAIT) == 1)
+		(void)!recv(handler_fd[1], &byte, 1, 0);
+}
+
+static void sockets_in_handler(void)
+{
+	const struct sigaction action = { .sa_handler = exchange_in_handler, .sa_flags = SA_RESTART };
+	const struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, none = { 0 };
+	int fd[2], exchanged = 0;
+	char byte;
+
+	stream_pair(fd);
+	stream_pair(handler_fd);
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+	for (int64_t end = now_ms() + 100; now_ms() < end; exchanged++) {
+		send_all(fd[0], "m", 1);
+		recv_all(fd[1], &byte, 1);
+	}
+	setitimer(ITIMER_REAL, &none, NULL);
+	say("exchanged: %s, handled: %s", exchanged > 10 ? "yes" : "no", caught > 5 ? "yes" : "no");
+}
+
+const struct call_case cases[] = {
+	{ "recv_interrupted", recv_interrupted },
+	{ "recv_restarted", recv_restarted },
+	{ "recv_limited", recv_limited },
+	{ "recv_partial", recv_partial },
+	{ "send_interrupted", send_interrupted },
+	{ "accept_interrupted", accept_interrupted },
+	{ "accept_restarted", accept_restarted },
+	{ "dgram_interrupted", dgram_interrupted },
+	{ "waits_interrupted", waits_interrupted },
+	{ "sockets_in_handler", sockets_in_handler },
+};
+const size_t case_count = COUNT(cases);
