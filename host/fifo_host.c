@@ -108,6 +108,12 @@ void sock_tx_consumed(struct sock *s, uint64_t len)
 /* With more busy FIFOs than this an empty one is given up at once. */
 #define QUIET_SOCKETS 16
 
+/* Something waits for TX to be empty: sock_drained(). */
+static bool wants_drained(const struct sock *s)
+{
+	return s->released || (s->tx_shut && !s->tx_fin_sent);
+}
+
 /*
  * TX is empty. For a while the host goes on looking; then the socket is given
  * up at the end of the pass, with others, until INR_TX.
@@ -116,7 +122,7 @@ void sock_tx_quiet(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 
-	if (s->released || (s->tx_shut && !s->tx_fin_sent)) {
+	if (wants_drained(s)) {
 		sock_unmark_tx(s);
 		sock_drained(s);
 		return;
@@ -146,7 +152,9 @@ static bool give_up(struct sock *s)
 	uint64_t avail;
 
 	s->tx_idling = false;
-	if (!sock_tx_avail(s, &avail) || avail) {
+	/* One that rests (tx_look_ns) may not have been found empty yet: its end is
+	 * not to be forgotten. */
+	if (!sock_tx_avail(s, &avail) || avail || wants_drained(s)) {
 		canal_disarm(&s->shared->tx.idle);
 		s->tx_quiet = 0;
 		return false;

@@ -182,6 +182,7 @@ void poller_trim(struct poller *p)
 	if (p->now_ns < p->trim_at_ns)
 		return;
 	p->trim_at_ns = p->now_ns + TRIM_NS;
+	(void)portpool_trim(p);
 	cds_list_for_each_entry_safe(s, next, &p->trim, trim_link)
 		if (!s->channel->broken)
 			sock_rx_trim(s);

@@ -239,7 +239,7 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 	if (r)
 		return r;
 	r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
-	if (r == -EADDRINUSE && !s->channel->orphan) {
+	if (r == -EADDRINUSE && a->port && !s->channel->orphan) {
 		hear_closes(s->channel->poller);
 		r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
 	}

@@ -437,6 +437,8 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &out.addr) ||
 	    !hears(d, &out.addr))
 		return false;
+	if (d->rx_op.under_way) /* the kernel is writing where this one would go */
+		return false;
 	if (!sock_rx_room(d, &room))
 		return true;
 	if (room < span || sock_rx_prepare(d, span) < span) {

@@ -583,8 +583,7 @@ static void *wait_in_accept(void *arg)
 {
 	int *fd = arg, ret = accept(*fd, NULL, NULL);
 
-	say("accept gave %d %s", ret, strerrorname_np(errno));
-	return NULL;
+	return (void *)(intptr_t)(ret < 0 ? -errno : ret);
 }
 
 static void *wait_in_recv(void *arg)
@@ -593,31 +592,33 @@ static void *wait_in_recv(void *arg)
 	char byte;
 	ssize_t ret = recv(*fd, &byte, 1, 0);
 
-	say("recv gave %zd", ret);
-	return NULL;
+	return (void *)(intptr_t)(ret < 0 ? -errno : ret);
+}
+
+/* Blocks in @wait, shuts @fd down, and tells what both gave. */
+static void wake_by_shutdown(void *(*wait)(void *), int *waits_on, int fd, int how)
+{
+	pthread_t thread;
+	void *gave;
+
+	pthread_create(&thread, NULL, wait, waits_on);
+	nap_ms(20);
+	TELL(shutdown(fd, how));
+	pthread_join(thread, &gave);
+	say("the call gave %ld", (long)(intptr_t)gave);
 }
 
 static void shutdown_wakes(void)
 {
 	struct name name;
 	int fd = listener(&name), pair[2];
-	pthread_t thread;
 
-	pthread_create(&thread, NULL, wait_in_accept, &fd);
-	nap_ms(20);
-	TELL(shutdown(fd, SHUT_RD));
-	pthread_join(thread, NULL);
+	wake_by_shutdown(wait_in_accept, &fd, fd, SHUT_RD);
 	say_events("listener", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
 	stream_pair(pair);
-	pthread_create(&thread, NULL, wait_in_recv, &pair[0]);
-	nap_ms(20);
-	TELL(shutdown(pair[0], SHUT_RD));
-	pthread_join(thread, NULL);
+	wake_by_shutdown(wait_in_recv, &pair[0], pair[0], SHUT_RD);
 	stream_pair(pair);
-	pthread_create(&thread, NULL, wait_in_recv, &pair[0]);
-	nap_ms(20);
-	TELL(shutdown(pair[1], SHUT_WR));
-	pthread_join(thread, NULL);
+	wake_by_shutdown(wait_in_recv, &pair[0], pair[1], SHUT_WR);
 }
 
 /* Closing with unread bytes resets. */

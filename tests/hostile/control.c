@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The control connection: who may attach, what is sent there, and how it ends. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -185,6 +186,84 @@ static void cycles(void)
 	guest_close(&g);
 }
 
+/*
+ * A connection whose last close() waits, for as long as its owner likes: with
+ * SO_LINGER, with bytes that nobody reads.
+ */
+static int lingering(struct guest *g)
+{
+	struct sockaddr_in name = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer, small = 4096;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	static const uint8_t bytes[65536];
+	socklen_t len = sizeof(name);
+
+	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (bind(l, (struct sockaddr *)&name, len) || listen(l, 1) ||
+	    getsockname(l, (struct sockaddr *)&name, &len) ||
+	    connect(fd, (struct sockaddr *)&name, len) ||
+	    (peer = accept4(l, NULL, NULL, SOCK_CLOEXEC)) < 0)
+		fail("a connection: %s", strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	close(l);
+	guest_keep(g, peer);
+	return fd;
+}
+
+/* Nothing that a guest sends makes canald wait when it is closed. */
+static void closing(void)
+{
+	static const char *const ways[] = { "as a dummy", "as a waiter", "one too many",
+					    "behind a dummy", "unread", "before HELLO" };
+
+	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+		struct canal_local packet = packet_of(i == 1 ? CANAL_LOCAL_WAITER : CANAL_LOCAL_DUMMY);
+		struct guest bad, good;
+		unsigned int count = i == 2 ? 40 : 1;
+		uint64_t before;
+		int fds[40], ends[2];
+
+		guest_open(&bad);
+		guest_open(&good);
+		for (unsigned int n = 0; n < count; n++)
+			fds[n] = lingering(&bad);
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+			fail("socketpair: %s", strerror(errno));
+		if (i == 3) {
+			packet.number = guest_number(&bad);
+			packet.extra = guest_sock(&bad, packet.number)->generation;
+			conn_send(ends[0], "x", 1, fds, 1);
+			conn_send(bad.conn, &packet, sizeof(packet), &ends[1], 1);
+		} else if (i == 5) {
+			int conn = conn_open();
+
+			conn_send(conn, "x", 1, fds, 1);
+			guest_keep(&bad, conn);
+		} else {
+			if (i == 4) /* the first packet closes the channel */
+				conn_send(bad.conn, "x", 1, NULL, 0);
+			conn_send(bad.conn, &packet, sizeof(packet), fds, count);
+		}
+		for (unsigned int n = 0; n < count; n++)
+			close(fds[n]);
+		close(ends[0]);
+		close(ends[1]);
+		nap_us(50000);
+		before = now_ms();
+		for (int n = 0; n < 20; n++)
+			guest_sync(&good);
+		question("{\"cmd\":\"status\"}");
+		if (now_ms() - before > 2000)
+			fail("canald waited %u ms: a lingering connection sent %s",
+			     (unsigned int)(now_ms() - before), ways[i]);
+		guest_close(&good);
+		guest_close(&bad);
+	}
+}
+
 void run_control(uint64_t seed)
 {
 	(void)seed;
@@ -193,6 +272,7 @@ void run_control(uint64_t seed)
 	pipes();
 	dummies();
 	cycles();
+	closing();
 	printf("ok\n");
 }
 

@@ -119,6 +119,7 @@ def test_fast_path_makes_no_system_call(session_dir, work_dir, programs, bin_dir
         for mark, lines in marks:
             assert not lines, f"{mark}: {len(lines)} system calls, {lines[:5]}"
         canald.wait_no_leak()
+        canald.stop()
     finally:
         canald.program.kill()
 
