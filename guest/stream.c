@@ -594,10 +594,10 @@ static short events_of_end(uint32_t shut, bool hung_up)
 /* tcp_poll() of a socket that does not listen. */
 static short events_of_stream(struct canal_sock *s, short events)
 {
-	uint32_t shut = sock_shutdown_mask(s);
 	bool connecting = sock_is_connecting(s);
 	/* N1 acquire: behind the look at `connects`, or it would be that of before */
 	uint32_t state = canal_load_acquire(&s->state);
+	uint32_t shut = sock_shutdown_mask(s);
 	short mask;
 
 	if (connect_untold(s, state) && !connecting)
@@ -615,6 +615,10 @@ static short events_of_stream(struct canal_sock *s, short events)
 		mask |= EVENTS_OUT;
 	else if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
 		mask |= EVENTS_OUT;
+	/* The host stores an error before the end that it makes: told with that. */
+	if ((shut == (SHUT_READ | SHUT_WRITE) || state != CANAL_SOCK_CONNECTED) &&
+	    canal_read_once(&s->so_error))
+		mask |= POLLERR;
 	return mask;
 }
 
@@ -627,6 +631,8 @@ static short events_of_dgram(struct canal_sock *s, short events)
 		mask |= EVENTS_IN;
 	if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
 		mask |= EVENTS_OUT;
+	if (canal_read_once(&s->so_error))
+		mask |= POLLERR;
 	return mask;
 }
 
@@ -647,7 +653,5 @@ short sock_events(struct canal_sock *s, short events)
 		mask = events_of_dgram(s, events);
 	else
 		mask = events_of_stream(s, events);
-	if (canal_read_once(&s->so_error))
-		mask |= POLLERR;
 	return mask & (events | POLLERR | POLLHUP);
 }

@@ -279,56 +279,19 @@ bool attach_local_first(int fd, const void *data, size_t len)
 /* A packet and what came with it. */
 struct arrived {
 	struct canal_local packet;
-	int fds[CANAL_LOCAL_FDS];
-	size_t fd_count;
+	struct guest_fds fds;
 };
-
-static void arrived_fds(struct arrived *a, struct msghdr *msg)
-{
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		memcpy(a->fds + a->fd_count, CMSG_DATA(c), count * sizeof(int));
-		a->fd_count += count;
-	}
-}
-
-static void arrived_close(struct arrived *a)
-{
-	for (size_t i = 0; i < a->fd_count; i++)
-		if (a->fds[i] >= 0)
-			close(a->fds[i]);
-}
 
 /* Its length, 0 at the end, -EPROTO for one that is not whole, -errno. */
 static int packet_receive(int fd, struct arrived *a)
 {
-	struct iovec iov = { .iov_base = &a->packet, .iov_len = sizeof(a->packet) };
-	union control control;
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		/* not CMSG_SPACE: its padding would let one more in */
-		.msg_controllen = CMSG_LEN(CANAL_LOCAL_FDS * sizeof(int)),
-	};
-	ssize_t len;
+	int flags;
+	ssize_t len = guest_recv(fd, &a->packet, sizeof(a->packet), &a->fds, &flags);
 
-	a->fd_count = 0;
-	do
-		len = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (len < 0 && errno == EINTR);
-	if (len < 0)
-		return -errno;
-	arrived_fds(a, &msg);
-	if ((msg.msg_flags & MSG_CTRUNC) && a->fd_count < CANAL_LOCAL_FDS)
-		host_log_limited(LOG_ERR, "out of file descriptors: raise LimitNOFILE of canald");
-	if (!len)
-		return 0;
-	return (size_t)len != sizeof(a->packet) || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ?
-		       -EPROTO : (int)len;
+	if (len <= 0)
+		return (int)len;
+	return (size_t)len != sizeof(a->packet) || (flags & (MSG_TRUNC | MSG_CTRUNC)) ? -EPROTO :
+										       (int)len;
 }
 
 /* The same pipe with flags of canald's own. A pipe without reader is -ENXIO. */
@@ -356,9 +319,9 @@ static int waiter(struct client *c, struct arrived *a)
 {
 	int own;
 
-	if (a->fd_count != 1 || !is_pipe(a->fds[0]))
+	if (a->fds.count != 1 || !is_pipe(a->fds.fd[0]))
 		return -EPROTO;
-	own = pipe_reopen(a->fds[0]);
+	own = pipe_reopen(a->fds.fd[0]);
 	if (own == -ENXIO) /* who waited there is gone */
 		return 0;
 	if (own < 0) {
@@ -385,15 +348,18 @@ static int socket_option(int fd, int name)
  */
 static bool is_far_end(int fd)
 {
+	struct guest_fds fds;
+	int tries = QUEUED_MAX, flags;
 	char byte[64];
-	int tries = QUEUED_MAX;
 
 	if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
 	    socket_option(fd, SO_ACCEPTCONN) != 0 || shutdown(fd, SHUT_RD) < 0)
 		return false;
-	while (recv(fd, byte, sizeof(byte), MSG_DONTWAIT) > 0)
+	while (guest_recv(fd, byte, sizeof(byte), &fds, &flags) > 0) {
+		guest_fds_close(&fds);
 		if (!--tries)
 			return false;
+	}
 	return true;
 }
 
@@ -401,10 +367,10 @@ static int dummy(struct client *c, struct arrived *a)
 {
 	int fd;
 
-	if (a->fd_count != 1 || !is_far_end(a->fds[0]))
+	if (a->fds.count != 1 || !is_far_end(a->fds.fd[0]))
 		return -EPROTO;
-	fd = a->fds[0];
-	a->fds[0] = -1;
+	fd = a->fds.fd[0];
+	a->fds.fd[0] = -1;
 	channel_add_dummy(c->channel, a->packet.number, a->packet.extra, fd);
 	return 0;
 }
@@ -438,7 +404,7 @@ static bool packet_next(struct client *c)
 		r = 0;
 	else if (r != -EPROTO)
 		r = -EPIPE;
-	arrived_close(&a);
+	guest_fds_close(&a.fds);
 	if (r == -EPIPE) {
 		channel_drop_client(c);
 		return false;

@@ -414,7 +414,7 @@ void channel_drop_client(struct client *c)
 	struct channel *ch = c->channel;
 
 	ch->poller->ops->unwatch(ch->poller->engine, &c->control);
-	close(c->fd);
+	close_later(c->fd); /* packets that were not read may hold descriptors */
 	cds_list_del(&c->link);
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	release_waiters(ch, c->number);

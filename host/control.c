@@ -106,7 +106,7 @@ static void fresh_forget(struct fresh *f, bool close_fd)
 {
 	epoll_ctl(control.epoll_fd, EPOLL_CTL_DEL, f->fd, NULL);
 	if (close_fd)
-		close(f->fd);
+		close_later(f->fd);
 	cds_list_del(&f->link);
 	control.fresh_count--;
 	free(f->answer);
@@ -232,17 +232,20 @@ static void fresh_hand_over(struct fresh *f, const char *packet, size_t len)
 
 	fresh_forget(f, false);
 	if (!attach_local_first(fd, packet, len))
-		close(fd);
+		close_later(fd);
 }
 
 static void fresh_first(struct fresh *f)
 {
 	char packet[4096];
-	/* no room for descriptors: the kernel closes what comes */
-	ssize_t len = recv(f->fd, packet, sizeof(packet), MSG_DONTWAIT);
+	struct guest_fds none;
+	int flags;
+	ssize_t len = guest_recv(f->fd, packet, sizeof(packet), &none, &flags);
 
-	if (len < 0 && (errno == EAGAIN || errno == EINTR))
+	if (len == -EAGAIN)
 		return;
+	if (len >= 0)
+		guest_fds_close(&none);
 	if (len <= 0)
 		fresh_forget(f, true);
 	else if (packet[0] != '{')

@@ -13,6 +13,7 @@
  *	options.c	getsockopt, setsockopt
  *	stream.c, dgram.c, listen.c	moving what it carries
  *	switch.c	sockets of guests joined in memory
+ *	guest_fd.c	receiving and closing descriptors of guests
  *	wake.c		waking guests: waiters and subscriptions
  *	arena.c		RX chunks
  *	resolve.c	names, on helper threads
@@ -499,6 +500,24 @@ void resolve_stop(void);
 /* On the poller: copies the question out of shared memory and queues it. The
  * channel may die before the answer: id is looked up again then. */
 void resolve_ask(struct channel *ch, uint32_t slot);
+
+/* --- descriptors of guests --------------------------------------------- */
+
+/* As many as a packet can have (SCM_MAX_FD): none is left to the kernel. */
+#define GUEST_FDS 253
+
+struct guest_fds {
+	int fd[GUEST_FDS]; /* -1: somebody else's now */
+	size_t count;
+};
+
+/* A packet and its descriptors. Its length, or -errno; then there are none. */
+ssize_t guest_recv(int conn, void *buf, size_t len, struct guest_fds *fds, int *ret_flags);
+/* Where it does not matter how long that takes. */
+void guest_fds_close(struct guest_fds *fds);
+void close_later(int fd);
+int closer_start(void);
+void closer_stop(void);
 
 /* --- control ----------------------------------------------------------- */
 

@@ -288,15 +288,18 @@ static int workers_start(void)
 
 	settle_spinning();
 	fds_start();
-	error = pollers_start();
-
+	error = closer_start();
+	if (!error)
+		error = pollers_start();
 	if (!error) {
 		error = resolve_start(RESOLVE_THREADS);
 		if (error)
 			pollers_stop();
 	}
-	if (error)
+	if (error) {
+		closer_stop();
 		host_log(LOG_ERR, "cannot start: %s", strerror(-error));
+	}
 	return error;
 }
 
@@ -335,6 +338,7 @@ static int serve(void)
 	second_signal_kills();
 	resolve_stop();
 	pollers_stop();
+	closer_stop();
 	return error;
 }
 

@@ -26,6 +26,7 @@
 #define GUESTS 2
 #define HANDLES 4096
 #define OPS 256
+#define GOES_WELL 0x6f
 #define PORT_FIRST 10000
 #define NUMBERS 128u /* of sockets that there are */
 #define SOCKS 32     /* of sockets that the input names most */
@@ -46,9 +47,15 @@ static uint64_t guest_id[GUESTS];
 static int first_fd;
 static bool quiet; /* system calls succeed, and take nothing from the input */
 
+/*
+ * What the kernel does comes from the end of the input, so that the commands
+ * stay what they are, whatever is served in between. Past the end all goes well.
+ */
 static uint8_t choice(uint8_t limit)
 {
-	return quiet ? 0 : fuzz_byte(&input) % limit;
+	uint8_t byte = input.len ? input.data[--input.len] : GOES_WELL;
+
+	return quiet ? 0 : byte % limit;
 }
 
 /* --- system calls ------------------------------------------------------ */
@@ -186,7 +193,8 @@ int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags)
 {
-	(void)fd, (void)msg, (void)flags;
+	(void)fd, (void)flags;
+	msg->msg_controllen = 0;
 	errno = EAGAIN;
 	return quiet || !choice(16) ? 0 : -1;
 }
@@ -374,6 +382,13 @@ static struct channel *guest(void)
 	return poller_find_channel(&poller, guest_id[i]);
 }
 
+/* The numbers that lie ready at the start, and those that accepted sockets get. */
+static uint32_t sock_name(uint8_t n)
+{
+	n %= SOCKS;
+	return n < SOCKS / 2 ? n : CHANNEL_GRANTS + n - SOCKS / 2;
+}
+
 static uint32_t take_number(uint32_t limit)
 {
 	uint8_t how = fuzz_byte(&input);
@@ -385,12 +400,16 @@ static uint32_t take_number(uint32_t limit)
 	return raw;
 }
 
+/* The name of a socket of one of the guests, as another guest could know it, or
+ * of a port where none is. */
 static void take_addr(struct canal_addr *a)
 {
-	uint8_t how = fuzz_byte(&input);
+	uint8_t how = fuzz_byte(&input), n = fuzz_byte(&input);
+	uint64_t id = guest_id[n / SOCKS % GUESTS];
+	struct channel *ch = id ? poller_find_channel(&poller, id) : NULL;
 
 	memset(a, 0, sizeof(*a));
-	a->port = htons((uint16_t)(PORT_FIRST + fuzz_byte(&input) % 96));
+	a->port = ch && n < 0xc0 ? channel_shared(ch, sock_name(n))->local.port : htons(n);
 	a->family = how % 16 == 0 ? 0 : how % 16 == 1 ? AF_INET6 : how % 16 == 2 ? how : AF_INET;
 	if (a->family == AF_INET6)
 		a->ip[15] = 1;
@@ -421,6 +440,8 @@ static void post(struct channel *ch)
 	struct canal_inr *slot, inr = { .op = fuzz_byte(&input) % (CANAL_INR_OPS + 1) };
 
 	inr.sock = take_number(CHANNEL_SOCKS);
+	if (inr.sock < SOCKS)
+		inr.sock = sock_name((uint8_t)inr.sock);
 	inr.slot = fuzz_byte(&input);
 	inr.slot = inr.slot < 64 ? inr.slot : CANAL_NONE;
 	inr.client = 1;
@@ -475,7 +496,7 @@ static void scribble(struct channel *ch)
 		base = ch->tx.base + n * CANAL_CHUNK + at;
 		break;
 	default:
-		base = (uint8_t *)channel_shared(ch, n) + at % (sizeof(struct canal_sock) - 8);
+		base = (uint8_t *)channel_shared(ch, sock_name((uint8_t)n)) + at % (sizeof(struct canal_sock) - 8);
 		break;
 	}
 	memcpy(base, &word, where & 0x80 ? 4 : 8);
@@ -484,7 +505,7 @@ static void scribble(struct channel *ch)
 /* Bytes, or a record, as the rules want them. */
 static void put(struct channel *ch)
 {
-	struct canal_sock *s = channel_shared(ch, fuzz_byte(&input) % SOCKS);
+	struct canal_sock *s = channel_shared(ch, sock_name(fuzz_byte(&input)));
 	uint64_t tail = s->tx.tail;
 	uint32_t len = fuzz_byte(&input) * 256u + fuzz_byte(&input);
 	struct canal_dgram rec = { .len = len };
@@ -503,7 +524,7 @@ static void put(struct channel *ch)
 
 static void take(struct channel *ch)
 {
-	struct canal_sock *s = channel_shared(ch, fuzz_byte(&input) % SOCKS);
+	struct canal_sock *s = channel_shared(ch, sock_name(fuzz_byte(&input)));
 	uint64_t held = s->rx.tail - s->rx.head;
 	uint8_t part = fuzz_byte(&input);
 
@@ -517,6 +538,7 @@ static void arrive(struct channel *ch)
 	struct client *c;
 
 	if (how & 1) {
+		n = sock_name((uint8_t)n);
 		channel_add_dummy(ch, n, how & 0x40 ? how : ch->generation[n], make_fd());
 		return;
 	}

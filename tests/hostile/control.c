@@ -186,82 +186,104 @@ static void cycles(void)
 	guest_close(&g);
 }
 
-/*
- * A connection whose last close() waits, for as long as its owner likes: with
- * SO_LINGER, with bytes that nobody reads.
- */
-static int lingering(struct guest *g)
-{
-	struct sockaddr_in name = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer, small = 4096;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct linger linger = { .l_onoff = 1, .l_linger = 60 };
-	static const uint8_t bytes[65536];
-	socklen_t len = sizeof(name);
+/* --- closing ------------------------------------------------------------ */
 
-	setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	if (bind(l, (struct sockaddr *)&name, len) || listen(l, 1) ||
-	    getsockname(l, (struct sockaddr *)&name, &len) ||
-	    connect(fd, (struct sockaddr *)&name, len) ||
-	    (peer = accept4(l, NULL, NULL, SOCK_CLOEXEC)) < 0)
-		fail("a connection: %s", strerror(errno));
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		;
-	close(l);
-	guest_keep(g, peer);
+/* What is sent, and how, so that canald has the last of it. */
+enum closing { AS_DUMMY, AS_WAITER, TOO_MANY, BEHIND_A_DUMMY, UNREAD, BEFORE_HELLO, CLOSINGS };
+static const char *const closing_name[CLOSINGS] = { "as a dummy", "as a waiter", "one too many",
+						    "behind a dummy", "unread", "before HELLO" };
+
+static int backlog_open(struct sockaddr_in *ret_name)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 4096;
+	socklen_t len = sizeof(*ret_name);
+
+	*ret_name = (struct sockaddr_in){ .sin_family = AF_INET,
+					  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (bind(fd, (struct sockaddr *)ret_name, len) || listen(fd, 64) ||
+	    getsockname(fd, (struct sockaddr *)ret_name, &len))
+		fail("a listener: %s", strerror(errno));
 	return fd;
 }
 
-/* Nothing that a guest sends makes canald wait when it is closed. */
-static void closing(void)
+/*
+ * A connection whose last close() waits, for as long as its owner likes: with
+ * SO_LINGER, and bytes that nobody reads.
+ */
+static int lingering(const struct sockaddr_in *to)
 {
-	static const char *const ways[] = { "as a dummy", "as a waiter", "one too many",
-					    "behind a dummy", "unread", "before HELLO" };
+	struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	static const uint8_t bytes[65536];
 
-	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
-		struct canal_local packet = packet_of(i == 1 ? CANAL_LOCAL_WAITER : CANAL_LOCAL_DUMMY);
-		struct guest bad, good;
-		unsigned int count = i == 2 ? 40 : 1;
-		uint64_t before;
-		int fds[40], ends[2];
+	if (connect(fd, (const struct sockaddr *)to, sizeof(*to)))
+		fail("connect: %s", strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	return fd;
+}
 
-		guest_open(&bad);
-		guest_open(&good);
-		for (unsigned int n = 0; n < count; n++)
-			fds[n] = lingering(&bad);
+/* Dies at once: a process that ends does not linger, so canald is the one. */
+static void leave_closing(enum closing how, const struct sockaddr_in *to)
+{
+	struct canal_local packet = packet_of(how == AS_WAITER ? CANAL_LOCAL_WAITER :
+								 CANAL_LOCAL_DUMMY);
+	unsigned int count = how == TOO_MANY ? 40 : 1;
+	struct guest g;
+	int fds[40], ends[2];
+
+	guest_open(&g);
+	for (unsigned int n = 0; n < count; n++)
+		fds[n] = lingering(to);
+	switch (how) {
+	case BEHIND_A_DUMMY:
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 			fail("socketpair: %s", strerror(errno));
-		if (i == 3) {
-			packet.number = guest_number(&bad);
-			packet.extra = guest_sock(&bad, packet.number)->generation;
-			conn_send(ends[0], "x", 1, fds, 1);
-			conn_send(bad.conn, &packet, sizeof(packet), &ends[1], 1);
-		} else if (i == 5) {
-			int conn = conn_open();
-
-			conn_send(conn, "x", 1, fds, 1);
-			guest_keep(&bad, conn);
-		} else {
-			if (i == 4) /* the first packet closes the channel */
-				conn_send(bad.conn, "x", 1, NULL, 0);
-			conn_send(bad.conn, &packet, sizeof(packet), fds, count);
-		}
-		for (unsigned int n = 0; n < count; n++)
-			close(fds[n]);
-		close(ends[0]);
-		close(ends[1]);
-		nap_us(50000);
-		before = now_ms();
-		for (int n = 0; n < 20; n++)
-			guest_sync(&good);
-		question("{\"cmd\":\"status\"}");
-		if (now_ms() - before > 2000)
-			fail("canald waited %u ms: a lingering connection sent %s",
-			     (unsigned int)(now_ms() - before), ways[i]);
-		guest_close(&good);
-		guest_close(&bad);
+		packet.number = guest_number(&g);
+		packet.extra = guest_sock(&g, packet.number)->generation;
+		conn_send(ends[0], "x", 1, fds, 1);
+		conn_send(g.conn, &packet, sizeof(packet), &ends[1], 1);
+		break;
+	case BEFORE_HELLO:
+		conn_send(conn_open(), "x", 1, fds, 1);
+		break;
+	case UNREAD: /* the first packet closes the channel */
+		conn_send(g.conn, "x", 1, NULL, 0);
+		/* fall through */
+	default:
+		conn_send(g.conn, &packet, sizeof(packet), fds, count);
 	}
+	raise(SIGKILL);
+}
+
+/* Nothing that a guest sends makes canald wait when it is closed. */
+static void closing(enum closing how)
+{
+	struct sockaddr_in name;
+	int fd = backlog_open(&name), status;
+	struct guest g;
+	uint64_t before;
+	pid_t pid;
+
+	guest_open(&g);
+	pid = fork();
+	if (pid == 0)
+		leave_closing(how, &name);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) ||
+	    WTERMSIG(status) != SIGKILL)
+		fail("lingering %s: status %d", closing_name[how], status);
+	nap_us(20000);
+	before = now_ms();
+	for (int n = 0; n < 20; n++)
+		guest_sync(&g);
+	question("{\"cmd\":\"status\"}");
+	if (now_ms() - before > 2000)
+		fail("canald waited %u ms: a lingering connection sent %s",
+		     (unsigned int)(now_ms() - before), closing_name[how]);
+	guest_close(&g);
+	close(fd);
 }
 
 void run_control(uint64_t seed)
@@ -272,7 +294,8 @@ void run_control(uint64_t seed)
 	pipes();
 	dummies();
 	cycles();
-	closing();
+	for (int how = 0; how < CLOSINGS; how++)
+		closing(how);
 	printf("ok\n");
 }
 
