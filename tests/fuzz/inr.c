@@ -582,7 +582,8 @@ static void check_sock(const struct sock *s, uint32_t *chunks)
 	fuzz_check(s->rx_tail <= s->rx_backed || s->rx_tail - s->rx_backed < CANAL_CHUNK);
 	fuzz_check(!s->joined || s->joined->joined == s);
 	fuzz_check(!s->listener || s->listener->state == CANAL_SOCK_LISTENING);
-	fuzz_check(!s->pending_at || s->pending_at->state == CANAL_SOCK_LISTENING);
+	fuzz_check(!s->pending_at || (s->pending_at->state == CANAL_SOCK_LISTENING &&
+				      s->state == CANAL_SOCK_CONNECTING));
 }
 
 static void check_channel(const struct channel *ch)
