@@ -71,9 +71,8 @@ static inline void canal_fifo_init(struct canal_fifo *f, uint32_t limit)
  * Return: entries filled (they may cover less than @len when @max is small), or
  * -EPROTO when the table names a chunk that does not exist.
  */
-static inline int canal_fifo_pieces(const uint32_t *table,
-				    const struct canal_arena *a, uint64_t pos,
-				    uint64_t len, struct iovec *iov, int max)
+static inline int canal_fifo_pieces(const uint32_t *table, const struct canal_arena *a,
+				    uint64_t pos, uint64_t len, struct iovec *iov, int max)
 {
 	int n = 0;
 
@@ -96,8 +95,7 @@ static inline int canal_fifo_pieces(const uint32_t *table,
 }
 
 /* Copies @len bytes at @pos out of (or into) the FIFO; -EPROTO as above. */
-static inline int canal_fifo_peek(const uint32_t *table,
-				  const struct canal_arena *a, uint64_t pos,
+static inline int canal_fifo_peek(const uint32_t *table, const struct canal_arena *a, uint64_t pos,
 				  void *buf, uint64_t len)
 {
 	while (len) {
@@ -114,8 +112,7 @@ static inline int canal_fifo_peek(const uint32_t *table,
 	return 0;
 }
 
-static inline int canal_fifo_poke(const uint32_t *table,
-				  const struct canal_arena *a, uint64_t pos,
+static inline int canal_fifo_poke(const uint32_t *table, const struct canal_arena *a, uint64_t pos,
 				  const void *buf, uint64_t len)
 {
 	while (len) {
@@ -140,8 +137,7 @@ static inline int canal_fifo_poke(const uint32_t *table,
  *
  * Return: the chunk's number, CANAL_NONE when there is none.
  */
-static inline uint32_t canal_fifo_take_back(uint32_t *table, uint64_t *reclaim,
-					    uint64_t head)
+static inline uint32_t canal_fifo_take_back(uint32_t *table, uint64_t *reclaim, uint64_t head)
 {
 	while (*reclaim + CANAL_CHUNK <= head) {
 		uint32_t *entry = &table[canal_fifo_index(*reclaim)];
@@ -159,8 +155,7 @@ static inline uint32_t canal_fifo_take_back(uint32_t *table, uint64_t *reclaim,
 static inline uint64_t canal_dgram_span(uint32_t len)
 {
 	return sizeof(struct canal_dgram) +
-	       (((uint64_t)len + CANAL_DGRAM_ALIGN - 1) &
-		~(uint64_t)(CANAL_DGRAM_ALIGN - 1));
+	       (((uint64_t)len + CANAL_DGRAM_ALIGN - 1) & ~(uint64_t)(CANAL_DGRAM_ALIGN - 1));
 }
 
 #endif

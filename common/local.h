@@ -43,9 +43,9 @@ struct canal_local {
 	canal_u32 number;
 	canal_u32 extra;
 	canal_u64 channel_id;
-	canal_u64 token;   /* WELCOME, JOIN: secret of the channel */
+	canal_u64 token;      /* WELCOME, JOIN: secret of the channel */
 	canal_u64 region_len; /* WELCOME */
-	canal_u32 client;  /* WELCOME: number of this process */
+	canal_u32 client;     /* WELCOME: number of this process */
 	canal_u32 pad;
 	char text[CANAL_LOCAL_TEXT]; /* HELLO: name of the program; REFUSED */
 };

@@ -31,8 +31,8 @@
  * A release store with a full fence behind it: "publish, then look". On x86
  * this is one xchg, cheaper than a store and mfence.
  */
-#define canal_store_fence(p, v)                                              \
-	((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST),              \
+#define canal_store_fence(p, v)                                 \
+	((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST), \
 	 __atomic_thread_fence(__ATOMIC_ACQ_REL))
 
 /*
@@ -49,12 +49,11 @@
 #define canal_fetch_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
 
 /* Replaces *p by @to when it is @from; false leaves *p as it is. */
-#define canal_cas(p, from, to)                                               \
-	__extension__({                                                      \
-		__typeof__(*(p)) canal_cas_from = (from);                    \
-		__atomic_compare_exchange_n((p), &canal_cas_from, (to),      \
-					    false, __ATOMIC_SEQ_CST,         \
-					    __ATOMIC_ACQUIRE);               \
+#define canal_cas(p, from, to)                                                                   \
+	__extension__({                                                                          \
+		__typeof__(*(p)) canal_cas_from = (from);                                        \
+		__atomic_compare_exchange_n((p), &canal_cas_from, (to), false, __ATOMIC_SEQ_CST, \
+					    __ATOMIC_ACQUIRE);                                   \
 	})
 
 /* Tells the core that this is a spin, so that its sibling may work. */

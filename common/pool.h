@@ -44,8 +44,7 @@ static inline uint32_t canal_pool_take(const struct canal_pool *p)
 
 	while ((uint32_t)head) {
 		n = (uint32_t)head - 1;
-		uint64_t next = ((head >> 32) + 1) << 32 |
-				canal_read_once(canal_pool_link(p, n));
+		uint64_t next = ((head >> 32) + 1) << 32 | canal_read_once(canal_pool_link(p, n));
 
 		if (canal_cas(p->head, head, next))
 			return n;
@@ -67,8 +66,7 @@ static inline void canal_pool_give(const struct canal_pool *p, uint32_t n)
 
 		canal_write_once(canal_pool_link(p, n), (uint32_t)head);
 		/* A1 release: the link before the head (a full fence in fact) */
-		if (canal_cas(p->head, head,
-			      (head >> 32) << 32 | (uint64_t)(n + 1)))
+		if (canal_cas(p->head, head, (head >> 32) << 32 | (uint64_t)(n + 1)))
 			return;
 	}
 }

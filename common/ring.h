@@ -33,8 +33,7 @@
 
 static inline uint64_t canal_inr_state(uint64_t pos, uint32_t client, uint32_t phase)
 {
-	return pos << CANAL_INR_POS_SHIFT |
-	       (uint64_t)client << CANAL_INR_CLIENT_SHIFT | phase;
+	return pos << CANAL_INR_POS_SHIFT | (uint64_t)client << CANAL_INR_CLIENT_SHIFT | phase;
 }
 
 static inline uint64_t canal_inr_pos(uint64_t state)
@@ -66,10 +65,8 @@ static inline void canal_ring_init(struct canal_inr *ring, uint32_t count)
  * Context: any guest thread; lock-free.
  * Return: the slot, to be filled and published; NULL when the ring is full.
  */
-static inline struct canal_inr *canal_ring_claim(struct canal_inr *ring,
-						 uint32_t count, uint64_t *tail,
-						 uint32_t client,
-						 uint64_t *ret_pos)
+static inline struct canal_inr *canal_ring_claim(struct canal_inr *ring, uint32_t count,
+						 uint64_t *tail, uint32_t client, uint64_t *ret_pos)
 {
 	for (;;) {
 		uint64_t pos = canal_read_once(tail);
@@ -89,20 +86,17 @@ static inline struct canal_inr *canal_ring_claim(struct canal_inr *ring,
 		}
 		/* Somebody else has it: make sure that the hint moves on. */
 		if (canal_inr_pos(canal_read_once(&slot->state)) >= pos &&
-		    canal_read_once(&slot->state) !=
-			    canal_inr_state(pos, 0, CANAL_INR_FREE))
+		    canal_read_once(&slot->state) != canal_inr_state(pos, 0, CANAL_INR_FREE))
 			(void)canal_cas(tail, pos, pos + 1);
 	}
 }
 
 /* Hands a filled slot to the consumer. */
-static inline void canal_ring_publish(struct canal_inr *slot, uint64_t pos,
-				      uint32_t client)
+static inline void canal_ring_publish(struct canal_inr *slot, uint64_t pos, uint32_t client)
 {
 	/* Q1 release: payload before READY; pairs with canal_ring_consume().
 	 * The fence makes it a publication in the sense of notify.h. */
-	canal_store_fence(&slot->state,
-			  canal_inr_state(pos, client, CANAL_INR_READY));
+	canal_store_fence(&slot->state, canal_inr_state(pos, client, CANAL_INR_READY));
 }
 
 /* What the consumer finds at its position. */
@@ -122,10 +116,8 @@ enum canal_ring_look {
  *
  * Context: the poller that owns the channel. The slot is read exactly once.
  */
-static inline enum canal_ring_look canal_ring_consume(struct canal_inr *ring,
-						      uint32_t count,
-						      uint64_t *pos,
-						      struct canal_inr *out)
+static inline enum canal_ring_look canal_ring_consume(struct canal_inr *ring, uint32_t count,
+						      uint64_t *pos, struct canal_inr *out)
 {
 	struct canal_inr *slot = &ring[*pos & (count - 1)];
 	/* Q1 acquire: READY before the payload; pairs with canal_ring_publish() */
@@ -147,20 +139,19 @@ static inline enum canal_ring_look canal_ring_consume(struct canal_inr *ring,
 	__builtin_memcpy((uint8_t *)out + sizeof(state), (const uint8_t *)slot + sizeof(state),
 			 sizeof(*out) - sizeof(state));
 	/* Q2 release: our reads before the slot is free again */
-	canal_store_release(&slot->state, canal_inr_state(*pos + count, 0,
-							  CANAL_INR_FREE));
+	canal_store_release(&slot->state, canal_inr_state(*pos + count, 0, CANAL_INR_FREE));
 	*pos += 1;
 	return CANAL_RING_GOT;
 }
 
 /* The claimer of the slot at @pos; CANAL_NONE when it is not in that phase. */
-static inline uint32_t canal_ring_staller(const struct canal_inr *ring,
-					  uint32_t count, uint64_t pos)
+static inline uint32_t canal_ring_staller(const struct canal_inr *ring, uint32_t count,
+					  uint64_t pos)
 {
 	uint64_t state = canal_read_once(&ring[pos & (count - 1)].state);
 
-	return (state & CANAL_INR_PHASE) == CANAL_INR_CLAIMED ?
-		       canal_inr_client(state) : CANAL_NONE;
+	return (state & CANAL_INR_PHASE) == CANAL_INR_CLAIMED ? canal_inr_client(state)
+							      : CANAL_NONE;
 }
 
 /*
@@ -168,8 +159,7 @@ static inline uint32_t canal_ring_staller(const struct canal_inr *ring,
  * know that the client is dead, then look at the slot again: an INR that it
  * published in between would be lost.
  */
-static inline void canal_ring_skip(struct canal_inr *ring, uint32_t count,
-				   uint64_t *pos)
+static inline void canal_ring_skip(struct canal_inr *ring, uint32_t count, uint64_t *pos)
 {
 	canal_store_release(&ring[*pos & (count - 1)].state,
 			    canal_inr_state(*pos + count, 0, CANAL_INR_FREE));

@@ -67,19 +67,19 @@ struct canal_addr {
  */
 struct canal_fifo {
 	/* line 0, written by the producer */
-	canal_u64 tail CANAL_NEW_LINE;      /* bytes published so far */
-	canal_u64 head_seen; /* the producer's last look at head */
-	canal_u64 reclaim;   /* chunks below this position were taken back */
-	canal_u32 limit;     /* most bytes to hold; host writes it, see wire.md */
-	canal_u32 closed;    /* CANAL_CLOSED_*: nothing follows tail */
-	canal_u32 tx_lock;   /* guest: thread that produces, 0 if none */
-	canal_u32 drops;     /* datagrams that found no room */
+	canal_u64 tail CANAL_NEW_LINE; /* bytes published so far */
+	canal_u64 head_seen;           /* the producer's last look at head */
+	canal_u64 reclaim;             /* chunks below this position were taken back */
+	canal_u32 limit;               /* most bytes to hold; host writes it, see wire.md */
+	canal_u32 closed;              /* CANAL_CLOSED_*: nothing follows tail */
+	canal_u32 tx_lock;             /* guest: thread that produces, 0 if none */
+	canal_u32 drops;               /* datagrams that found no room */
 	/* line 1, written by the consumer */
-	canal_u64 head CANAL_NEW_LINE;      /* bytes consumed so far */
-	canal_u32 rx_lock;   /* guest: thread that consumes, 0 if none */
+	canal_u64 head CANAL_NEW_LINE; /* bytes consumed so far */
+	canal_u32 rx_lock;             /* guest: thread that consumes, 0 if none */
 	/* line 2, handshake: one side sets, the other takes (notify.h) */
-	canal_u32 idle CANAL_NEW_LINE;      /* consumer stopped looking: tell it of new bytes */
-	canal_u32 want_room; /* producer found it full: tell it of room */
+	canal_u32 idle CANAL_NEW_LINE; /* consumer stopped looking: tell it of new bytes */
+	canal_u32 want_room;           /* producer found it full: tell it of room */
 	/* lines 3 to 6, written by the producer */
 	canal_u32 chunk[CANAL_FIFO_CHUNKS] CANAL_NEW_LINE;
 };
@@ -89,8 +89,8 @@ struct canal_fifo {
 
 /* A datagram in a FIFO: this header, the payload, padding to 8 bytes. */
 struct canal_dgram {
-	canal_u32 len;   /* of the payload, bytes */
-	canal_u32 flags; /* CANAL_DGRAM_* */
+	canal_u32 len;          /* of the payload, bytes */
+	canal_u32 flags;        /* CANAL_DGRAM_* */
 	struct canal_addr addr; /* TX: destination or family 0; RX: source */
 };
 
@@ -99,7 +99,7 @@ struct canal_dgram {
 
 /* An accepted connection in the RX FIFO of a listener. */
 struct canal_accept {
-	canal_u32 sock; /* number of the new socket */
+	canal_u32 sock;       /* number of the new socket */
 	canal_u32 generation; /* of that number */
 };
 
@@ -118,9 +118,9 @@ enum canal_sock_state {
 struct canal_sock {
 	/* line 0, written by the host */
 	canal_u32 state CANAL_NEW_LINE; /* enum canal_sock_state */
-	canal_u32 generation; /* counts the uses of this number */
-	canal_u8 domain;      /* AF_INET or AF_INET6 */
-	canal_u8 type;        /* SOCK_STREAM or SOCK_DGRAM */
+	canal_u32 generation;           /* counts the uses of this number */
+	canal_u8 domain;                /* AF_INET or AF_INET6 */
+	canal_u8 type;                  /* SOCK_STREAM or SOCK_DGRAM */
 	canal_u16 protocol;
 	struct canal_addr local;
 	/* line 1, written by the host */
@@ -129,18 +129,18 @@ struct canal_sock {
 	/* line 2, handshake: bits of wait slots that sleep on this socket */
 	canal_u64 rd_waiters CANAL_NEW_LINE;
 	canal_u64 wr_waiters;
-	canal_u32 so_error;   /* host sets a positive errno, guest takes it */
+	canal_u32 so_error; /* host sets a positive errno, guest takes it */
 	canal_u32 pad0;
-	canal_u64 taken;      /* of an accepted one: CANAL_TAKEN(), by one swap only */
+	canal_u64 taken; /* of an accepted one: CANAL_TAKEN(), by one swap only */
 	/* line 3, written by the guest: what belongs to the open description */
-	canal_u32 status CANAL_NEW_LINE;     /* CANAL_STATUS_* */
-	canal_u32 shut;       /* 1: shutdown for reading, 2: for writing */
-	canal_u64 rcvtimeo_ns; /* 0: for ever */
+	canal_u32 status CANAL_NEW_LINE; /* CANAL_STATUS_* */
+	canal_u32 shut;                  /* 1: shutdown for reading, 2: for writing */
+	canal_u64 rcvtimeo_ns;           /* 0: for ever */
 	canal_u64 sndtimeo_ns;
-	canal_u32 ctl_lock;   /* thread that connects or changes options */
-	canal_u32 busy_looks; /* SO_BUSY_POLL, reserved */
-	canal_u32 peek_off;   /* SO_PEEK_OFF, reserved */
-	canal_u32 owner;      /* F_SETOWN */
+	canal_u32 ctl_lock;                  /* thread that connects or changes options */
+	canal_u32 busy_looks;                /* SO_BUSY_POLL, reserved */
+	canal_u32 peek_off;                  /* SO_PEEK_OFF, reserved */
+	canal_u32 owner;                     /* F_SETOWN */
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */
 	struct canal_fifo rx CANAL_NEW_LINE; /* host produces */
 };
@@ -161,22 +161,22 @@ struct canal_sock {
  */
 enum canal_inr_op {
 	CANAL_INR_NOP = 0,
-	CANAL_INR_SOCKET,     /* arg[0] domain, arg[1] type, arg[2] protocol */
-	CANAL_INR_BIND,       /* call; addr */
-	CANAL_INR_LISTEN,     /* call; arg[0] backlog */
-	CANAL_INR_CONNECT,    /* addr; family 0 dissolves. Stream: result comes as
+	CANAL_INR_SOCKET,      /* arg[0] domain, arg[1] type, arg[2] protocol */
+	CANAL_INR_BIND,        /* call; addr */
+	CANAL_INR_LISTEN,      /* call; arg[0] backlog */
+	CANAL_INR_CONNECT,     /* addr; family 0 dissolves. Stream: result comes as
 				 state, connects and so_error. Datagram: call */
-	CANAL_INR_SHUTDOWN,   /* arg[0] SHUT_*; bytes in TX go first */
-	CANAL_INR_CLOSE,      /* a descriptor was closed: look if it was the last;
+	CANAL_INR_SHUTDOWN,    /* arg[0] SHUT_*; bytes in TX go first */
+	CANAL_INR_CLOSE,       /* a descriptor was closed: look if it was the last;
 				 arg[0] 1: there never was one, arg[1] generation */
-	CANAL_INR_TX,         /* TX went from idle to busy */
-	CANAL_INR_RX,         /* RX has room again */
-	CANAL_INR_SETSOCKOPT, /* call; level, optname, value in canal_call.data */
-	CANAL_INR_GETSOCKOPT, /* call; value comes back in canal_call.data */
-	CANAL_INR_SUBSCRIBE,  /* arg[0] subscription, arg[1] set, arg[2] events */
+	CANAL_INR_TX,          /* TX went from idle to busy */
+	CANAL_INR_RX,          /* RX has room again */
+	CANAL_INR_SETSOCKOPT,  /* call; level, optname, value in canal_call.data */
+	CANAL_INR_GETSOCKOPT,  /* call; value comes back in canal_call.data */
+	CANAL_INR_SUBSCRIBE,   /* arg[0] subscription, arg[1] set, arg[2] events */
 	CANAL_INR_UNSUBSCRIBE, /* arg[0] subscription; call if slot is given */
-	CANAL_INR_RESOLVE,    /* call; struct canal_resolve in canal_call.data */
-	CANAL_INR_FALL,       /* a socket went to the kernel; arg[0] errno-like why */
+	CANAL_INR_RESOLVE,     /* call; struct canal_resolve in canal_call.data */
+	CANAL_INR_FALL,        /* a socket went to the kernel; arg[0] errno-like why */
 	CANAL_INR_OPS,
 };
 
@@ -186,11 +186,11 @@ enum canal_inr_op {
  */
 struct canal_inr {
 	canal_u64 state;
-	canal_u8 op;     /* enum canal_inr_op */
+	canal_u8 op; /* enum canal_inr_op */
 	canal_u8 pad0;
 	canal_u16 client; /* number of the process, given at attach */
 	canal_u32 sock;
-	canal_u32 slot;  /* wait slot whose canal_call is filled; or CANAL_NONE */
+	canal_u32 slot; /* wait slot whose canal_call is filled; or CANAL_NONE */
 	canal_u32 pad1;
 	union {
 		struct canal_addr addr;
@@ -220,14 +220,14 @@ struct canal_call {
 	canal_s32 result; /* host: 0 or more, or -errno (resolve: EAI_* code) */
 	canal_u32 level;
 	canal_u32 name;
-	canal_u32 len;    /* bytes of data, in and out */
+	canal_u32 len;     /* bytes of data, in and out */
 	canal_u32 out_max; /* getsockopt: room that the caller has */
 	canal_u8 data[CANAL_CALL_DATA] CANAL_NEW_LINE;
 };
 
 /* In canal_call.data of CANAL_INR_RESOLVE: the question. */
 struct canal_resolve {
-	canal_s32 flags;   /* AI_* */
+	canal_s32 flags; /* AI_* */
 	canal_s32 family;
 	canal_s32 socktype;
 	canal_s32 protocol;
@@ -258,9 +258,9 @@ struct canal_resolve_answer {
 /* Someone who sleeps: a thread, or an epoll set. */
 struct canal_wait {
 	canal_u32 armed CANAL_NEW_LINE; /* handshake: sleeper sets, waker takes */
-	canal_u32 owner; /* guest: client number that uses the slot, 0 if free */
-	canal_u32 sock;  /* guest: the only socket waited for, or CANAL_NONE */
-	canal_u32 serial; /* guest: counts the uses of this slot */
+	canal_u32 owner;                /* guest: client number that uses the slot, 0 if free */
+	canal_u32 sock;                 /* guest: the only socket waited for, or CANAL_NONE */
+	canal_u32 serial;               /* guest: counts the uses of this slot */
 };
 
 /* An epoll instance (or any other collector of readiness). */
@@ -269,16 +269,16 @@ struct canal_set {
 	/* line 1, written by the guest */
 	canal_u32 owner CANAL_NEW_LINE; /* client that made it, 0 if free; the host
 					   stores CANAL_NONE when that is gone */
-	canal_u32 slot;     /* wait slot to signal */
-	canal_u32 lock;     /* thread that collects */
-	canal_u32 sleepers; /* threads in epoll_wait */
-	canal_u32 members;  /* subscriptions that exist */
-	canal_u32 first;    /* subscriptions known ready: guest's list */
+	canal_u32 slot;                 /* wait slot to signal */
+	canal_u32 lock;                 /* thread that collects */
+	canal_u32 sleepers;             /* threads in epoll_wait */
+	canal_u32 members;              /* subscriptions that exist */
+	canal_u32 first;                /* subscriptions known ready: guest's list */
 	canal_u32 last;
-	canal_u32 all;      /* every subscription: guest's list */
-	canal_u32 refs;     /* processes that use it; 0: being dropped */
-	canal_u32 serial;   /* counts the uses of this number */
-	canal_u32 flags;    /* guest: see epoll_set.h */
+	canal_u32 all;    /* every subscription: guest's list */
+	canal_u32 refs;   /* processes that use it; 0: being dropped */
+	canal_u32 serial; /* counts the uses of this number */
+	canal_u32 flags;  /* guest: see epoll_set.h */
 };
 
 /* One socket in one set. */
@@ -288,16 +288,16 @@ struct canal_sub {
 			      sets when it wants no push */
 	canal_u32 next;    /* host: the one pushed before it + 1, or 0 */
 	/* written by the guest */
-	canal_u32 set;     /* CANAL_NONE: free */
+	canal_u32 set; /* CANAL_NONE: free */
 	canal_u32 sock;
-	canal_u32 events;  /* EPOLL* as asked, with EPOLLET, EPOLLONESHOT */
+	canal_u32 events; /* EPOLL* as asked, with EPOLLET, EPOLLONESHOT */
 	canal_s32 fd;
-	canal_u64 data;    /* epoll_event.data */
+	canal_u64 data;       /* epoll_event.data */
 	canal_u32 ready_next; /* in the set's list of ready ones */
 	canal_u32 flags;      /* see epoll_set.h */
 	canal_u32 all_next;
 	canal_u32 all_prev;
-	canal_u32 seen_in;  /* guest: edge state, see epoll_set.c */
+	canal_u32 seen_in; /* guest: edge state, see epoll_set.c */
 	canal_u32 seen_out;
 	canal_u32 free_next;
 	canal_u32 generation; /* of the socket, when it was added */
@@ -329,10 +329,10 @@ struct canal_region {
 	struct canal_table tx;      /* TX chunks */
 	struct canal_table rx;      /* RX chunks */
 	/* line 3, written by the host */
-	canal_u32 broken CANAL_NEW_LINE;     /* reason why the channel was closed, 0: works */
-	canal_u32 spin_looks; /* advice: how often to look before sleeping */
-	canal_u32 fallback;   /* policy of the port: 1 allows the kernel */
-	canal_u32 heavy;      /* 1: the host arms idle and RX want_room with a
+	canal_u32 broken CANAL_NEW_LINE; /* reason why the channel was closed, 0: works */
+	canal_u32 spin_looks;            /* advice: how often to look before sleeping */
+	canal_u32 fallback;              /* policy of the port: 1 allows the kernel */
+	canal_u32 heavy;                 /* 1: the host arms idle and RX want_room with a
 				 membarrier, so the guest needs no fence (S2) */
 	/* line 4, handshake: the poller sleeps, kick it */
 	canal_u32 host_asleep CANAL_NEW_LINE;
@@ -346,13 +346,12 @@ struct canal_region {
 	canal_u64 tx_free CANAL_NEW_LINE;
 	/* line 9, written by the guest: free subscriptions, (tag << 32 | n + 1) */
 	canal_u64 sub_free CANAL_NEW_LINE;
-	canal_u32 sub_used; /* subscriptions never used lie from here on */
-	canal_u32 tx_used;  /* TX chunks never used lie from here on */
+	canal_u32 sub_used;  /* subscriptions never used lie from here on */
+	canal_u32 tx_used;   /* TX chunks never used lie from here on */
 	canal_u32 wait_used; /* wait slots at or above this were never used */
 };
 
-#define CANAL_AT(what, bytes) \
-	_Static_assert((what) == (bytes), "layout of the wire: " #what)
+#define CANAL_AT(what, bytes) _Static_assert((what) == (bytes), "layout of the wire: " #what)
 
 CANAL_AT(sizeof(struct canal_addr), 24);
 CANAL_AT(sizeof(struct canal_fifo), 192 + 4 * CANAL_FIFO_CHUNKS);

@@ -81,7 +81,9 @@ static int packet_receive(int conn, struct canal_local *p, int *fds, unsigned in
 {
 	union packet_control control;
 	struct iovec iov = { p, sizeof(*p) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
 			    .msg_controllen = sizeof(control) };
 	unsigned int count = 0;
 	long r;
@@ -188,14 +190,17 @@ static void region_tables(struct channel *ch)
 	ch->sock_stride = r->sock.stride;
 	ch->tx = (struct canal_arena){ TABLE(ch, tx), r->tx.count };
 	ch->rx = (struct canal_arena){ TABLE(ch, rx), r->rx.count };
-	ch->tx_pool = (struct canal_pool){ .head = &r->tx_free, .used = &r->tx_used,
-					   .count = r->tx.count, .link = TABLE(ch, tx_next),
+	ch->tx_pool = (struct canal_pool){ .head = &r->tx_free,
+					   .used = &r->tx_used,
+					   .count = r->tx.count,
+					   .link = TABLE(ch, tx_next),
 					   .stride = r->tx_next.stride };
-	ch->sub_pool = (struct canal_pool){
-		.head = &r->sub_free, .used = &r->sub_used, .count = r->sub.count,
-		.link = (uint8_t *)ch->sub + offsetof(struct canal_sub, free_next),
-		.stride = r->sub.stride
-	};
+	ch->sub_pool = (struct canal_pool){ .head = &r->sub_free,
+					    .used = &r->sub_used,
+					    .count = r->sub.count,
+					    .link = (uint8_t *)ch->sub +
+						    offsetof(struct canal_sub, free_next),
+					    .stride = r->sub.stride };
 }
 
 static int region_map(struct channel *ch, int memfd, uint64_t len)
@@ -204,8 +209,7 @@ static int region_map(struct channel *ch, int memfd, uint64_t len)
 
 	if (len < sizeof(*r))
 		return -EPROTO;
-	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED,
-			      memfd, 0);
+	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	if ((unsigned long)r > -4096UL)
 		return (int)(long)r;
 	if (r->magic != CANAL_WIRE_MAGIC || r->version != CANAL_WIRE_VERSION ||
@@ -252,7 +256,8 @@ int attach_local(struct channel *ch, const char *path)
  * parent and all that it forked are gone. */
 int attach_local_join(struct channel *ch)
 {
-	struct canal_local p = { .type = CANAL_LOCAL_JOIN, .channel_id = ch->id,
+	struct canal_local p = { .type = CANAL_LOCAL_JOIN,
+				 .channel_id = ch->id,
 				 .token = ch->token };
 	int conn, err = conn_open(&conn);
 

@@ -129,9 +129,8 @@ void channel_kick(struct channel *ch)
 static struct canal_inr *channel_claim(struct channel *ch, uint64_t *ret_pos)
 {
 	for (unsigned int tries = 0; !channel_gone(ch); tries++) {
-		struct canal_inr *slot = canal_ring_claim(ch->inr, ch->inr_count,
-							  &ch->region->inr_tail, ch->client,
-							  ret_pos);
+		struct canal_inr *slot = canal_ring_claim(
+			ch->inr, ch->inr_count, &ch->region->inr_tail, ch->client, ret_pos);
 
 		if (likely(slot))
 			return slot;

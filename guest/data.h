@@ -45,8 +45,7 @@ void cursor_put(struct cursor *c, const uint8_t *from, size_t len);
 
 static inline bool data_nonblock(const struct canal_sock *s, int flags)
 {
-	return (flags & MSG_DONTWAIT) ||
-	       (canal_read_once(&s->status) & CANAL_STATUS_NONBLOCK);
+	return (flags & MSG_DONTWAIT) || (canal_read_once(&s->status) & CANAL_STATUS_NONBLOCK);
 }
 
 /* When a call that begins to wait now has to stop waiting. */

@@ -127,8 +127,7 @@ static bool dgram_possible(void *arg)
 	struct dgram_job *job = arg;
 	struct canal_sock *s = job->s;
 
-	if (dgram_has_room(job) || canal_read_once(&s->so_error) ||
-	    (canal_read_once(&s->shut) & 2))
+	if (dgram_has_room(job) || canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & 2))
 		return true;
 	/* S1: armed (by us or by somebody before) before the last look */
 	if (!canal_load_acquire(&s->tx.want_room))
@@ -165,8 +164,8 @@ static int send_record(struct dgram_job *job)
 			return -EAGAIN;
 		if (!deadline)
 			deadline = data_deadline(&s->sndtimeo_ns);
-		err = err == -ENOBUFS ? wait_nap(NO_CHUNK_NAP_NS) :
-					wait_socket(&the_channel, s, job->n, WAIT_WRITE,
+		err = err == -ENOBUFS ? wait_nap(NO_CHUNK_NAP_NS)
+				      : wait_socket(&the_channel, s, job->n, WAIT_WRITE,
 						    dgram_possible, job, deadline);
 		if (err)
 			return err;
@@ -178,7 +177,8 @@ static int dgram_target(const struct canal_sock *s, const struct msghdr *m, stru
 {
 	int domain = s->domain, family, err;
 
-	family = m->msg_name && m->msg_namelen ? addr_family(m->msg_name, m->msg_namelen) : AF_UNSPEC;
+	family = m->msg_name && m->msg_namelen ? addr_family(m->msg_name, m->msg_namelen)
+					       : AF_UNSPEC;
 	if (family < 0)
 		return family;
 	/* Linux: to an AF_INET socket, AF_UNSPEC is AF_INET; to an AF_INET6 socket, no name. */

@@ -36,7 +36,7 @@ struct member {
 	uint32_t client;
 	uint32_t events;
 	uint64_t data;
-	uint64_t pos; /* quarantine: INR that ended the subscription */
+	uint64_t pos;        /* quarantine: INR that ended the subscription */
 	uint32_t generation; /* of the socket */
 	struct epoll_set *es;
 	struct member *next; /* same socket; or quarantine; or free */

@@ -58,16 +58,16 @@ struct channel {
 	struct canal_set *set;
 	uint32_t set_count;
 	struct canal_sub *sub;
-	uint8_t *sock;         /* stride sock_stride: use channel_sock() */
+	uint8_t *sock; /* stride sock_stride: use channel_sock() */
 	uint32_t sock_count;
 	uint32_t sock_stride;
 	struct canal_arena tx, rx;
 	struct canal_pool tx_pool, sub_pool;
-	uint32_t client;       /* our number; 0 in a child that has not joined */
+	uint32_t client; /* our number; 0 in a child that has not joined */
 	uint64_t id, token;
 	int kick_fd, control_fd;
-	bool light;            /* the host's heavy fence covers us (S2) */
-	bool dead;             /* canald is gone, or closed the channel */
+	bool light; /* the host's heavy fence covers us (S2) */
+	bool dead;  /* canald is gone, or closed the channel */
 };
 
 static inline struct canal_sock *channel_sock(const struct channel *ch, uint32_t n)
@@ -129,9 +129,9 @@ enum fd_kind { FD_NONE = 0, FD_SOCKET, FD_EPOLL };
 
 /* One entry per descriptor number; 16 bytes, so that four share a line. */
 struct fd_entry {
-	void *object;   /* struct canal_sock * or struct epoll_set * */
+	void *object;    /* struct canal_sock * or struct epoll_set * */
 	uint32_t number; /* of the socket or the set */
-	uint16_t kind;  /* enum fd_kind */
+	uint16_t kind;   /* enum fd_kind */
 	uint16_t flags;
 };
 
@@ -142,16 +142,16 @@ extern uint32_t fd_table_len;
 
 static inline struct fd_entry *fd_lookup(int fd)
 {
-	return (uint32_t)fd < canal_read_once(&fd_table_len) &&
-			       fd_table[fd].kind != FD_NONE ?
-		       &fd_table[fd] : NULL;
+	return (uint32_t)fd < canal_read_once(&fd_table_len) && fd_table[fd].kind != FD_NONE
+		       ? &fd_table[fd]
+		       : NULL;
 }
 
 static inline struct canal_sock *fd_sock(int fd)
 {
-	return (uint32_t)fd < canal_read_once(&fd_table_len) &&
-			       fd_table[fd].kind == FD_SOCKET ?
-		       (struct canal_sock *)fd_table[fd].object : NULL;
+	return (uint32_t)fd < canal_read_once(&fd_table_len) && fd_table[fd].kind == FD_SOCKET
+		       ? (struct canal_sock *)fd_table[fd].object
+		       : NULL;
 }
 
 int fd_install(int fd, enum fd_kind kind, void *object, uint32_t number);
@@ -197,8 +197,8 @@ static inline bool sock_connecting(const struct canal_sock *s)
 /* A thread's wait slot; made on the thread's first sleep. */
 struct waiter {
 	uint32_t slot;
-	int fd;           /* read end of its pipe */
-	uint32_t client;  /* whose it is: differs after fork */
+	int fd;          /* read end of its pipe */
+	uint32_t client; /* whose it is: differs after fork */
 };
 int waiter_get(struct channel *ch, struct waiter **ret_w);
 /* The same for one sleep: a handler that interrupts a sleep gets @spare made
@@ -248,8 +248,10 @@ void lock_drop(uint32_t *lock);
 
 /* --- data -------------------------------------------------------------- */
 
-ssize_t stream_send(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count, int flags);
-ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count, int flags);
+ssize_t stream_send(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
+		    int flags);
+ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
+		    int flags);
 ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags);
 ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags);
 
@@ -262,17 +264,16 @@ short sock_events(struct canal_sock *s, short events);
 
 int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 	       const sigset_t *mask);
-int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex,
-		 const struct timespec *timeout, const sigset_t *mask,
-		 struct timespec *ret_left);
+int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
+		 const sigset_t *mask, struct timespec *ret_left);
 /* True when any of them is ours; else the caller goes to the kernel at once. */
 bool ready_poll_ours(const struct pollfd *fds, nfds_t count);
 bool ready_select_ours(int n, const fd_set *rd, const fd_set *wr, const fd_set *ex);
 
-int epoll_make(int epfd);                 /* after the real epoll_create */
+int epoll_make(int epfd); /* after the real epoll_create */
 int epoll_change(int epfd, int op, int fd, struct epoll_event *ev);
-int epoll_collect(int epfd, struct epoll_event *ev, int max,
-		  const struct timespec *timeout, const sigset_t *mask);
+int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
+		  const sigset_t *mask);
 /* A socket's last descriptor @fd of this process is closed: leave all sets. Its
  * entry in fd_table is forgotten but still names the socket. */
 void epoll_forget(int fd);

@@ -32,19 +32,19 @@ bool libcanal_preloaded;
 static void real_find(void);
 
 #define ARGUMENTS(...) __VA_ARGS__
-#define RAW(type, name, params, args)                                                              \
-	static type early_##name params                                                            \
-	{                                                                                          \
-		return (type)syscall(SYS_##name, ARGUMENTS args);                                  \
+#define RAW(type, name, params, args)                             \
+	static type early_##name params                           \
+	{                                                         \
+		return (type)syscall(SYS_##name, ARGUMENTS args); \
 	}
-#define CALL(type, name, params, args, missing)                                                    \
-	static type early_##name params                                                            \
-	{                                                                                          \
-		real_find();                                                                       \
-		if (real_calls.name != early_##name)                                               \
-			return real_calls.name args;                                               \
-		errno = ENOSYS;                                                                    \
-		return missing;                                                                    \
+#define CALL(type, name, params, args, missing)      \
+	static type early_##name params              \
+	{                                            \
+		real_find();                         \
+		if (real_calls.name != early_##name) \
+			return real_calls.name args; \
+		errno = ENOSYS;                      \
+		return missing;                      \
 	}
 #include "intercept.def"
 

@@ -32,24 +32,24 @@ EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, 0)) :
-		       real(accept)(fd, addr, len);
+	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, 0))
+		     : real(accept)(fd, addr, len);
 }
 
 EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, flags)) :
-		       real(accept4)(fd, addr, len, flags);
+	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, flags))
+		     : real(accept4)(fd, addr, len, flags);
 }
 
 EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_connect(ref, addr.__sockaddr__, len)) :
-		       real(connect)(fd, addr, len);
+	return ref.s ? give(socket_connect(ref, addr.__sockaddr__, len))
+		     : real(connect)(fd, addr, len);
 }
 
 EXPORT int shutdown(int fd, int how)
@@ -63,32 +63,32 @@ EXPORT int getsockname(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_name(ref, addr.__sockaddr__, len)) :
-		       real(getsockname)(fd, addr, len);
+	return ref.s ? give(socket_name(ref, addr.__sockaddr__, len))
+		     : real(getsockname)(fd, addr, len);
 }
 
 EXPORT int getpeername(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_peer(ref, addr.__sockaddr__, len)) :
-		       real(getpeername)(fd, addr, len);
+	return ref.s ? give(socket_peer(ref, addr.__sockaddr__, len))
+		     : real(getpeername)(fd, addr, len);
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(option_get(ref, level, name, value, len)) :
-		       real(getsockopt)(fd, level, name, value, len);
+	return ref.s ? give(option_get(ref, level, name, value, len))
+		     : real(getsockopt)(fd, level, name, value, len);
 }
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(option_set(ref, level, name, value, len)) :
-		       real(setsockopt)(fd, level, name, value, len);
+	return ref.s ? give(option_set(ref, level, name, value, len))
+		     : real(setsockopt)(fd, level, name, value, len);
 }
 
 EXPORT int sockatmark(int fd)

@@ -23,9 +23,8 @@ _Static_assert(sizeof(off_t) == sizeof(off64_t), "pread and pread64 are one func
 #define EXPORT __attribute__((visibility("default")))
 
 /* One more name of an exported function. */
-#define ALIAS(name, of)                                                                            \
-	extern __typeof__(of) name                                                                 \
-		__attribute__((alias(#of), copy(of), visibility("default")))
+#define ALIAS(name, of) \
+	extern __typeof__(of) name __attribute__((alias(#of), copy(of), visibility("default")))
 
 /* -errno becomes -1 and errno. */
 static inline ssize_t give(ssize_t ret)

@@ -34,16 +34,16 @@ static inline ssize_t io_send(struct sock_ref ref, const void *buf, size_t len, 
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
-	return is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags) :
-				dgram_send_one(ref, &iov, flags);
+	return is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
+			      : dgram_send_one(ref, &iov, flags);
 }
 
 static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int flags)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 
-	return is_stream(ref) ? stream_recv(ref.s, ref.n, &iov, 1, flags) :
-				dgram_recv_one(ref, &iov, flags);
+	return is_stream(ref) ? stream_recv(ref.s, ref.n, &iov, 1, flags)
+			      : dgram_recv_one(ref, &iov, flags);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -198,8 +198,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 
 	if (!ref.s)
 		return real(sendto)(fd, buf, len, flags, addr, addr_len);
-	return give(is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags) :
-				    dgram_send(ref.s, ref.n, &m, flags));
+	return give(is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
+				   : dgram_send(ref.s, ref.n, &m, flags));
 }
 
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG addr,
@@ -357,15 +357,14 @@ EXPORT ssize_t __pread_chk(int fd, void *buf, size_t len, off_t at, size_t room)
 
 EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t room, int flags)
 {
-	return len > room ? real(__recv_chk)(fd, buf, len, room, flags) :
-			    recv(fd, buf, len, flags);
+	return len > room ? real(__recv_chk)(fd, buf, len, room, flags) : recv(fd, buf, len, flags);
 }
 
 EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t room, int flags,
 			      __SOCKADDR_ARG addr, socklen_t *addr_len)
 {
-	return len > room ? real(__recvfrom_chk)(fd, buf, len, room, flags, addr, addr_len) :
-			    recvfrom(fd, buf, len, flags, addr, addr_len);
+	return len > room ? real(__recvfrom_chk)(fd, buf, len, room, flags, addr, addr_len)
+			  : recvfrom(fd, buf, len, flags, addr, addr_len);
 }
 
 ALIAS(__read, read);

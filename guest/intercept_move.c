@@ -223,8 +223,8 @@ static ssize_t stream_push(int fd, struct sock_ref ref, char *buf, size_t len)
 	return done;
 }
 
-static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len,
-			      unsigned int flags, char *buf)
+static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len, unsigned int flags,
+			      char *buf)
 {
 	ssize_t got = stream_wait_room(fd, ref);
 	size_t room = stream_room(ref.s);
@@ -243,8 +243,8 @@ static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len,
 	return stream_push(fd, ref, buf, got);
 }
 
-static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t *out_at,
-			   size_t len, unsigned int flags)
+static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t *out_at, size_t len,
+			   unsigned int flags)
 {
 	struct sock_ref from = sock_of(in), to = sock_of(out);
 	ssize_t ret;
@@ -259,8 +259,8 @@ static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t 
 	buf = malloc(least(len, MOVE_BUFFER));
 	if (!buf)
 		return -ENOMEM;
-	ret = from.s ? stream_to_pipe(from, out, len, flags, buf) :
-		       pipe_to_stream(out, to, in, len, flags, buf);
+	ret = from.s ? stream_to_pipe(from, out, len, flags, buf)
+		     : pipe_to_stream(out, to, in, len, flags, buf);
 	free(buf);
 	return ret;
 }

@@ -7,8 +7,8 @@
 #ifndef CANAL_INTERNAL_H
 #define CANAL_INTERNAL_H
 
-#include <stdio.h>
 #include "guest.h"
+#include <stdio.h>
 
 /* --- init.c, log.c ----------------------------------------------------- */
 

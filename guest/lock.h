@@ -25,8 +25,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* This thread's id, 0 until it is known; forgotten in a forked child. */
-extern __thread uint32_t lock_self
-	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 uint32_t lock_learn_self(void);
 /* The slow part of lock_enter(). */
 bool lock_contend(uint32_t *lock, uint32_t me);

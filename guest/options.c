@@ -112,7 +112,8 @@ static int get_here(struct sock_ref ref, int name, void *value, socklen_t *len)
 	case SO_PROTOCOL:
 		return give_int(value, len, protocol_of(ref));
 	case SO_ACCEPTCONN:
-		return give_int(value, len, canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING);
+		return give_int(value, len,
+				canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING);
 	default:
 		return -ENOPROTOOPT;
 	}

@@ -12,11 +12,11 @@
 #ifndef CANAL_REAL_H
 #define CANAL_REAL_H
 
-#include <stdio.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
@@ -28,8 +28,8 @@
 #include <unistd.h>
 
 struct real_calls {
-#define RAW(type, name, params, args) type (*name) params;
-#define CALL(type, name, params, args, missing) type (*name) params;
+#define RAW(type, name, params, args) type(*name) params;
+#define CALL(type, name, params, args, missing) type(*name) params;
 #include "intercept.def"
 };
 

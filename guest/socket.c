@@ -374,8 +374,8 @@ static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint3
 	int ret = accept_take(ch, ref, flags, ret_n);
 
 	while (ret == -EAGAIN && !nonblocking(ref.s)) {
-		int waited = wait_socket(ch, ref.s, ref.n, WAIT_READ, accept_ready, ref.s,
-					 deadline);
+		int waited =
+			wait_socket(ch, ref.s, ref.n, WAIT_READ, accept_ready, ref.s, deadline);
 
 		if (waited < 0)
 			return no_network(waited);
@@ -536,8 +536,8 @@ int socket_shutdown(struct sock_ref ref, int how)
 		.u.arg = { how },
 	};
 	uint32_t state = canal_load_acquire(&ref.s->state);
-	bool connected = ref.type == SOCK_DGRAM ? ref.s->peer.family != 0 :
-						     state == CANAL_SOCK_CONNECTED;
+	bool connected = ref.type == SOCK_DGRAM ? ref.s->peer.family != 0
+						: state == CANAL_SOCK_CONNECTED;
 	int ret;
 
 	if (how < SHUT_RD || how > SHUT_RDWR)
@@ -562,7 +562,8 @@ static int name_check(const struct sockaddr *addr, const socklen_t *len)
 static void name_settle(struct canal_sock *s)
 {
 	for (unsigned int i = 0; sock_connecting(s) && !channel_gone(&the_channel) &&
-				 canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTING; i++)
+				 canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTING;
+	     i++)
 		grant_pause(i);
 }
 

@@ -59,8 +59,7 @@ static inline long sys_call6(long nr, long a, long b, long c, long d, long e, lo
 }
 #endif
 
-#define sys_call4(nr, a, b, c, d) \
-	sys_call6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define sys_call4(nr, a, b, c, d) sys_call6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define sys_call2(nr, a, b) sys_call4(nr, a, b, 0, 0)
 
 static inline void sys_close(int fd)

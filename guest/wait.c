@@ -48,9 +48,9 @@
 
 static TLS struct waiter own_waiter; /* client 0: none */
 static TLS bool own_busy;
-static TLS uint32_t spin_looks;      /* 0: not yet asked */
+static TLS uint32_t spin_looks; /* 0: not yet asked */
 static TLS uint32_t spin_waits;
-static TLS uint32_t spin_crowded;    /* waits to go without yields */
+static TLS uint32_t spin_crowded; /* waits to go without yields */
 static TLS struct canal_sock *noted[NOTED];
 static TLS uint32_t noted_count;
 
@@ -323,8 +323,8 @@ static int pipe_sleep(struct channel *ch, int fd, int64_t deadline)
 }
 
 /* One armed sleep. 0: ready or woken, look again. */
-static int sleep_once(struct channel *ch, struct canal_sock *s, const struct waiter *w,
-		      int words, bool (*ready)(void *), void *arg, int64_t deadline)
+static int sleep_once(struct channel *ch, struct canal_sock *s, const struct waiter *w, int words,
+		      bool (*ready)(void *), void *arg, int64_t deadline)
 {
 	struct canal_wait *slot = &ch->wait[w->slot];
 	int err = 0;
@@ -369,8 +369,7 @@ int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int w
 		return sleep_poorly(ch, ready, arg, deadline);
 	canal_write_once(&ch->wait[w->slot].sock, number);
 	while (!ready(arg) && !err)
-		err = channel_gone(ch) ? -EPIPE :
-					 sleep_once(ch, s, w, words, ready, arg, deadline);
+		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, s, w, words, ready, arg, deadline);
 	waiter_return(ch, w);
 	return err && ready(arg) ? 0 : err;
 }
@@ -510,9 +509,9 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 		if (holder == me)
 			return false;
 		/* K1 acquire; a dead holder's stores are all done */
-		if (!holder ? canal_cas(lock, 0u, me) :
-			      i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
-				      thread_is_dead(holder) && canal_cas(lock, holder, me))
+		if (!holder ? canal_cas(lock, 0u, me)
+			    : i > LOCK_LOOKS && i % LOCK_YIELDS == 0 && thread_is_dead(holder) &&
+				      canal_cas(lock, holder, me))
 			return true;
 		if (i < LOCK_LOOKS)
 			canal_relax();

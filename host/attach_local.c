@@ -107,8 +107,8 @@ struct joining {
 	int fd;
 	struct ucred cred;
 	struct poller *poller;
-	struct channel *channel;     /* HELLO: new */
-	uint64_t channel_id, token;  /* JOIN */
+	struct channel *channel;    /* HELLO: new */
+	uint64_t channel_id, token; /* JOIN */
 	int error;
 };
 
@@ -174,8 +174,7 @@ static void channels_count(void *arg)
 	struct counting *counting = arg;
 	struct cds_list_head *pos;
 
-	cds_list_for_each(pos, &counting->poller->channels)
-		counting->count++;
+	cds_list_for_each(pos, &counting->poller->channels) counting->count++;
 }
 
 static struct poller *poller_least(void)
@@ -213,8 +212,10 @@ static bool hello(struct joining *j, const struct canal_local *packet)
 	int error;
 
 	if (canal_read_once(&channels_alive) >= settings.max_channels) {
-		refuse(j->fd, "this canald has %u guests already: raise max_channels in its "
-		       "configuration", settings.max_channels);
+		refuse(j->fd,
+		       "this canald has %u guests already: raise max_channels in its "
+		       "configuration",
+		       settings.max_channels);
 		return false;
 	}
 	name_copy(name, sizeof(name), packet->text, sizeof(packet->text));
@@ -262,8 +263,10 @@ bool attach_local_first(int fd, const void *data, size_t len)
 	if (len < offsetof(struct canal_local, number) || packet.magic != CANAL_LOCAL_MAGIC)
 		return false;
 	if (packet.version != CANAL_WIRE_VERSION) {
-		refuse(fd, "this canald speaks wire version %u, libcanal version %u: install the "
-		       "same release", CANAL_WIRE_VERSION, packet.version);
+		refuse(fd,
+		       "this canald speaks wire version %u, libcanal version %u: install the "
+		       "same release",
+		       CANAL_WIRE_VERSION, packet.version);
 		return false;
 	}
 	if (len != sizeof(packet) ||
@@ -290,8 +293,8 @@ static int packet_receive(int fd, struct arrived *a)
 
 	if (len <= 0)
 		return (int)len;
-	return (size_t)len != sizeof(a->packet) || (flags & (MSG_TRUNC | MSG_CTRUNC)) ? -EPROTO :
-										       (int)len;
+	return (size_t)len != sizeof(a->packet) || (flags & (MSG_TRUNC | MSG_CTRUNC)) ? -EPROTO
+										      : (int)len;
 }
 
 /* The same pipe with flags of canald's own. A pipe without reader is -ENXIO. */
@@ -325,7 +328,8 @@ static int waiter(struct client *c, struct arrived *a)
 	if (own == -ENXIO) /* who waited there is gone */
 		return 0;
 	if (own < 0) {
-		host_log_limited(LOG_ERR, "guest=%s pid=%d: pipe of a wait slot: %s: is /proc mounted?",
+		host_log_limited(LOG_ERR,
+				 "guest=%s pid=%d: pipe of a wait slot: %s: is /proc mounted?",
 				 c->channel->name, (int)c->pid, strerror(-own));
 		return -EPROTO;
 	}

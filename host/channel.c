@@ -58,8 +58,8 @@ struct counters total_gone;
 
 /* --- layout ------------------------------------------------------------ */
 
-static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t count,
-			     uint32_t stride, uint64_t align)
+static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t count, uint32_t stride,
+			     uint64_t align)
 {
 	t->offset = (*end + align - 1) & ~(align - 1);
 	t->count = count;
@@ -146,8 +146,9 @@ static int region_create(struct channel *ch)
 
 static int tables_create(struct channel *ch)
 {
-	uint32_t limit = settings.max_sockets && settings.max_sockets < CHANNEL_SOCKS ?
-				 settings.max_sockets : CHANNEL_SOCKS;
+	uint32_t limit = settings.max_sockets && settings.max_sockets < CHANNEL_SOCKS
+				 ? settings.max_sockets
+				 : CHANNEL_SOCKS;
 
 	ch->free_socks = malloc(CHANNEL_SOCKS * sizeof(*ch->free_socks));
 	ch->socks = calloc(CHANNEL_SOCKS, sizeof(*ch->socks));
@@ -160,9 +161,9 @@ static int tables_create(struct channel *ch)
 	ch->generation = calloc(CHANNEL_SOCKS, sizeof(*ch->generation));
 	ch->granted = calloc(CHANNEL_SOCKS, sizeof(*ch->granted));
 	ch->early_far = calloc(CHANNEL_SOCKS, sizeof(*ch->early_far));
-	if (!ch->generation || !ch->granted || !ch->early_far ||
-	    !ch->free_socks || !ch->socks || !ch->rx_free || !ch->wait_fd ||
-	    !ch->wait_client || !ch->wait_serial || !ch->wait_owed || !ch->subs)
+	if (!ch->generation || !ch->granted || !ch->early_far || !ch->free_socks || !ch->socks ||
+	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial ||
+	    !ch->wait_owed || !ch->subs)
 		return -ENOMEM;
 	memset(ch->wait_fd, 0xff, CHANNEL_WAITS * sizeof(*ch->wait_fd));
 	for (uint32_t i = 0; i < limit; i++)
@@ -287,9 +288,7 @@ struct channel *poller_find_channel(struct poller *p, uint64_t id)
 {
 	struct channel *ch;
 
-	cds_list_for_each_entry(ch, &p->channels, link)
-		if (ch->id == id)
-			return ch;
+	cds_list_for_each_entry(ch, &p->channels, link) if (ch->id == id) return ch;
 	return NULL;
 }
 
@@ -305,9 +304,7 @@ static struct client *channel_client(struct channel *ch, uint32_t number)
 {
 	struct client *c;
 
-	cds_list_for_each_entry(c, &ch->clients, link)
-		if (c->number == number)
-			return c;
+	cds_list_for_each_entry(c, &ch->clients, link) if (c->number == number) return c;
 	return NULL;
 }
 
@@ -329,8 +326,7 @@ static uint32_t client_number(struct channel *ch)
 	return 0;
 }
 
-int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid,
-		       struct client **ret_client)
+int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct client **ret_client)
 {
 	uint32_t number = client_number(ch);
 	struct client *c;
@@ -474,10 +470,9 @@ void channel_break(struct channel *ch, enum broken why)
 	ch->poller->work++; /* the next pass tears it down: no sleep before */
 	canal_fetch_add(&broken_count[why], 1);
 	canal_write_once(&ch->region->broken, (uint32_t)why);
-	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name,
-			 (int)ch->pid, broken_name[why]);
-	cds_list_for_each_entry(c, &ch->clients, link)
-		shutdown(c->fd, SHUT_RDWR);
+	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name, (int)ch->pid,
+			 broken_name[why]);
+	cds_list_for_each_entry(c, &ch->clients, link) shutdown(c->fd, SHUT_RDWR);
 }
 
 /* After a break: lets go of everything, outside of the calls that found it. */
@@ -488,8 +483,7 @@ static void channel_tear_down(struct channel *ch)
 	for (uint32_t i = 0; i < CHANNEL_SOCKS && ch->sock_used; i++)
 		if (ch->socks[i] && !ch->socks[i]->dead)
 			sock_destroy(ch->socks[i]);
-	cds_list_for_each_entry_safe(c, next, &ch->clients, link)
-		channel_drop_client(c);
+	cds_list_for_each_entry_safe(c, next, &ch->clients, link) channel_drop_client(c);
 }
 
 void channel_end(struct channel *ch)

@@ -336,7 +336,7 @@ int config_set(struct settings *s, const char *name, const char *value, const ch
 struct reading {
 	const char *path;
 	FILE *file;
-	FILE *report;     /* where faults go; NULL: the log */
+	FILE *report; /* where faults go; NULL: the log */
 	struct settings s;
 	unsigned int line, faults;
 };
@@ -395,8 +395,9 @@ static int reading_key(void *data, const char *section_name, const char *name, c
 	const struct key *key;
 
 	if (!section) {
-		fault(r, section_name[0] ? "unknown section [%s] of '%s': expected [canald]" :
-					   "no section%s: put [canald] above '%s'",
+		fault(r,
+		      section_name[0] ? "unknown section [%s] of '%s': expected [canald]"
+				      : "no section%s: put [canald] above '%s'",
 		      section_name, name);
 		return 1;
 	}

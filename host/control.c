@@ -65,8 +65,7 @@ static struct {
 	struct cds_list_head fresh;
 	unsigned int fresh_count;
 	time_t idle_since_s;
-} control = { .listen_fd = -1, .epoll_fd = -1, .signal_fd = -1, .timer_fd = -1,
-	      .path_fd = -1 };
+} control = { .listen_fd = -1, .epoll_fd = -1, .signal_fd = -1, .timer_fd = -1, .path_fd = -1 };
 
 static time_t now_s(void)
 {
@@ -149,8 +148,10 @@ static void listen_event(void)
 	if (fd >= 0) {
 		fresh_add(fd);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-		host_log_limited(LOG_ERR, "cannot take in a new guest: %s: raise LimitNOFILE of "
-				 "canald", strerror(errno));
+		host_log_limited(LOG_ERR,
+				 "cannot take in a new guest: %s: raise LimitNOFILE of "
+				 "canald",
+				 strerror(errno));
 		listen_pause(true);
 	}
 }
@@ -284,7 +285,8 @@ static void timer_event(void)
 	uint64_t ticks;
 
 	(void)!read(control.timer_fd, &ticks, sizeof(ticks));
-	cds_list_for_each_entry_safe(f, next, &control.fresh, link) {
+	cds_list_for_each_entry_safe(f, next, &control.fresh, link)
+	{
 		if (now - f->since_s < FRESH_S)
 			break;
 		fresh_forget(f, true);
@@ -312,8 +314,10 @@ static int path_address(const char *path, struct sockaddr_un *ret_address)
 
 	*ret_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	if (len >= sizeof(ret_address->sun_path)) {
-		host_log(LOG_ERR, "%s: longer than the path of a socket can be (%zu bytes): "
-			 "choose another --socket", path, sizeof(ret_address->sun_path) - 1);
+		host_log(LOG_ERR,
+			 "%s: longer than the path of a socket can be (%zu bytes): "
+			 "choose another --socket",
+			 path, sizeof(ret_address->sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
 	memcpy(ret_address->sun_path, path, len);
@@ -326,8 +330,10 @@ static void log_alive(const char *path, int fd)
 	socklen_t len = sizeof(cred);
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	host_log(LOG_ERR, "%s: a canald is listening there already (pid %d); stop it or choose "
-		 "another --socket", path, (int)cred.pid);
+	host_log(LOG_ERR,
+		 "%s: a canald is listening there already (pid %d); stop it or choose "
+		 "another --socket",
+		 path, (int)cred.pid);
 }
 
 /* Does somebody live at the path? 0 if not, -EADDRINUSE, -errno. */
@@ -364,8 +370,10 @@ static int path_clear(const struct sockaddr_un *address)
 	if (lstat(path, &st) < 0)
 		return 0; /* bind() says what is wrong, if anything is */
 	if (!S_ISSOCK(st.st_mode)) {
-		host_log(LOG_ERR, "%s: exists and is not a socket; remove it or choose another "
-			 "--socket", path);
+		host_log(LOG_ERR,
+			 "%s: exists and is not a socket; remove it or choose another "
+			 "--socket",
+			 path);
 		return -EEXIST;
 	}
 	error = path_probe(address);
@@ -410,8 +418,10 @@ static int path_listen(const struct sockaddr_un *address)
 	    listen(fd, SOMAXCONN) < 0) {
 		int error = -errno;
 
-		host_log(LOG_ERR, "%s: %s; choose a --socket in a directory that exists and is "
-			 "yours", address->sun_path, strerror(-error));
+		host_log(LOG_ERR,
+			 "%s: %s; choose a --socket in a directory that exists and is "
+			 "yours",
+			 address->sun_path, strerror(-error));
 		if (fd >= 0)
 			close(fd);
 		umask(mask);
@@ -520,8 +530,7 @@ void control_stop(void)
 {
 	struct fresh *f, *next;
 
-	cds_list_for_each_entry_safe(f, next, &control.fresh, link)
-		fresh_forget(f, true);
+	cds_list_for_each_entry_safe(f, next, &control.fresh, link) fresh_forget(f, true);
 	close_if_open(&control.listen_fd);
 	close_if_open(&control.epoll_fd);
 	close_if_open(&control.signal_fd);

@@ -48,8 +48,8 @@ static bool record_read(struct sock *s, uint64_t avail, struct canal_dgram *rec)
 {
 	if (avail < sizeof(*rec) ||
 	    canal_fifo_peek(s->shared->tx.chunk, &s->channel->tx, s->tx_head, rec, sizeof(*rec))) {
-		channel_break(s->channel, avail < sizeof(*rec) ? BROKEN_DGRAM_LENGTH :
-								 BROKEN_TX_CHUNK);
+		channel_break(s->channel,
+			      avail < sizeof(*rec) ? BROKEN_DGRAM_LENGTH : BROKEN_TX_CHUNK);
 		return false;
 	}
 	if (rec->addr.family && rec->addr.family != AF_INET && rec->addr.family != AF_INET6) {

@@ -28,8 +28,8 @@ struct engine;
 
 /* Something whose descriptor is watched; lies in its owner. */
 struct engine_handle {
-	int fd;       /* -1: not watched */
-	uint32_t id;  /* the engine's own */
+	int fd;          /* -1: not watched */
+	uint32_t id;     /* the engine's own */
 	uint32_t events; /* what was asked for; the engine's own */
 	/* @events: EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR */
 	void (*event)(struct engine_handle *h, uint32_t events);

@@ -52,10 +52,10 @@
 struct slot {
 	struct engine_handle *handle; /* NULL: free, or free once it is not ready */
 	uint32_t generation;
-	uint32_t events;              /* found, not yet reported */
-	uint32_t next;                /* in the ready list, or of the free ones */
-	bool ready;                   /* in the ready list */
-	bool armed;                   /* the kernel has the poll, or will */
+	uint32_t events; /* found, not yet reported */
+	uint32_t next;   /* in the ready list, or of the free ones */
+	bool ready;      /* in the ready list */
+	bool armed;      /* the kernel has the poll, or will */
 };
 
 struct engine {
@@ -105,7 +105,9 @@ static int ring_open(struct io_uring *ring)
 static int ring_start(struct io_uring *ring)
 {
 	return syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
-		       0) < 0 ? -errno : 0;
+		       0) < 0
+		       ? -errno
+		       : 0;
 }
 
 /* On the thread that the ring is to belong to. */
@@ -287,8 +289,9 @@ static int ring_probe(void)
 		ring_start(&ring);
 		error = io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &second, NULL);
 		if (error >= 0)
-			error = cqe->res < 0 ? cqe->res :
-				cqe->flags & IORING_CQE_F_MORE ? 0 : -EOPNOTSUPP;
+			error = cqe->res < 0                     ? cqe->res
+				: cqe->flags & IORING_CQE_F_MORE ? 0
+								 : -EOPNOTSUPP;
 		io_uring_queue_exit(&ring);
 	}
 	close(fd);

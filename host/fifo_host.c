@@ -49,8 +49,7 @@ void sock_unmark_tx(struct sock *s)
 
 void sock_mark_rx(struct sock *s)
 {
-	if (s->rx_ready || s->rx_parked || s->rx_eof || s->released || s->dead ||
-	    s->broken_off)
+	if (s->rx_ready || s->rx_parked || s->rx_eof || s->released || s->dead || s->broken_off)
 		return;
 	s->rx_ready = true;
 	cds_list_add_tail(&s->rx_link, &s->channel->poller->rx_ready);
@@ -170,13 +169,11 @@ bool tx_idle(struct poller *p, bool all)
 
 	if (cds_list_empty(&p->tx_busy) || !(all || p->tx_idling))
 		return true;
-	cds_list_for_each_entry(s, &p->tx_busy, tx_link)
-		if (all || s->tx_idling)
-			canal_arm(&s->shared->tx.idle);
+	cds_list_for_each_entry(s, &p->tx_busy, tx_link) if (all || s->tx_idling)
+		canal_arm(&s->shared->tx.idle);
 	heavy_fence();
-	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link)
-		if ((all || s->tx_idling) && !give_up(s))
-			quiet = false;
+	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link) if ((all || s->tx_idling) &&
+									!give_up(s)) quiet = false;
 	p->tx_idling = false;
 	return quiet;
 }

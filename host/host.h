@@ -55,17 +55,17 @@ struct settings {
 	const char *config_path;
 	const struct engine_ops *engine; /* NULL: io_uring where allowed */
 	enum poll_mode poll;
-	int cpus[SETTINGS_POLLERS];         /* one poller each; -1: not pinned */
+	int cpus[SETTINGS_POLLERS]; /* one poller each; -1: not pinned */
 	unsigned int pollers;
-	int idle_exit_s;      /* 0: never */
-	int log_level;        /* syslog's LOG_* */
+	int idle_exit_s; /* 0: never */
+	int log_level;   /* syslog's LOG_* */
 	/* of every guest of the local transport */
 	uint32_t max_sockets; /* per channel */
 	uint32_t max_channels;
-	uint32_t spin_looks;  /* SPIN_LOOKS_AUTO: by the number of CPUs */
-	bool guest_fallback;  /* advice to guests */
-	bool heavy;           /* membarrier(2) works: guests need no fence (S2) */
-	bool join;            /* connect guests of one canald in memory */
+	uint32_t spin_looks; /* SPIN_LOOKS_AUTO: by the number of CPUs */
+	bool guest_fallback; /* advice to guests */
+	bool heavy;          /* membarrier(2) works: guests need no fence (S2) */
+	bool join;           /* connect guests of one canald in memory */
 };
 
 #define SPIN_LOOKS_AUTO UINT32_MAX
@@ -78,8 +78,7 @@ int config_read(struct settings *s, const char *path);
 int config_check(const char *path);
 /* One key of the [canald] section. 0, -ENOENT for a key that there is not, or
  * -EINVAL; then *ret_expected says what the value should have been. */
-int config_set(struct settings *s, const char *name, const char *value,
-	       const char **ret_expected);
+int config_set(struct settings *s, const char *name, const char *value, const char **ret_expected);
 
 /* --- messages ---------------------------------------------------------- */
 
@@ -111,26 +110,26 @@ struct poller {
 	const struct engine_ops *ops;
 	struct engine *engine;
 	enum poll_mode mode;
-	bool stop;                /* finish what was accepted, then end */
+	bool stop; /* finish what was accepted, then end */
 	bool ended;
 	/* calls from other threads */
 	struct cds_wfcq_head calls_head;
 	struct cds_wfcq_tail calls_tail;
 	int kick_fd;
 	struct engine_handle kick;
-	uint32_t asleep;          /* handshake with poller_call() */
+	uint32_t asleep; /* handshake with poller_call() */
 	/* its own */
 	struct cds_list_head channels;
-	uint32_t channel_count;         /* read by other threads */
-	struct cds_list_head tx_busy;   /* struct sock.tx_link */
-	struct cds_list_head rx_ready;  /* struct sock.rx_link */
-	struct cds_list_head trim;      /* struct sock.trim_link: hold RX chunks */
-	struct cds_list_head dead;      /* freed after the next flush */
-	uint64_t now_ns;          /* of this pass */
-	uint64_t crowded_until_ns; /* more runnable threads than cores */
-	uint64_t work;            /* things done in this pass */
+	uint32_t channel_count;        /* read by other threads */
+	struct cds_list_head tx_busy;  /* struct sock.tx_link */
+	struct cds_list_head rx_ready; /* struct sock.rx_link */
+	struct cds_list_head trim;     /* struct sock.trim_link: hold RX chunks */
+	struct cds_list_head dead;     /* freed after the next flush */
+	uint64_t now_ns;               /* of this pass */
+	uint64_t crowded_until_ns;     /* more runnable threads than cores */
+	uint64_t work;                 /* things done in this pass */
 	uint32_t tx_busy_count;
-	bool tx_idling;           /* some socket of tx_busy is */
+	bool tx_idling; /* some socket of tx_busy is */
 	uint64_t trim_at_ns;
 	/* switch.c: listeners and datagram sockets by port */
 	struct cds_list_head switch_table[SWITCH_BUCKETS];
@@ -144,8 +143,8 @@ struct poller {
 };
 
 /* Starts the thread. 0 or -errno. */
-int poller_start(struct poller *p, unsigned int number, int cpu,
-		 const struct engine_ops *ops, enum poll_mode mode);
+int poller_start(struct poller *p, unsigned int number, int cpu, const struct engine_ops *ops,
+		 enum poll_mode mode);
 /* Asks it to drain and end; poller_join() waits for it. */
 void poller_stop(struct poller *p);
 void poller_join(struct poller *p);
@@ -164,10 +163,21 @@ extern unsigned int poller_count;
 
 /* Why a channel was closed: docs/wire.md section 8. */
 enum broken {
-	BROKEN_NOT = 0, BROKEN_RING_STATE, BROKEN_RING_STALLED, BROKEN_OP,
-	BROKEN_SOCKET, BROKEN_SLOT, BROKEN_SUBSCRIPTION, BROKEN_TX_POSITION,
-	BROKEN_TX_CHUNK, BROKEN_RX_POSITION, BROKEN_DGRAM_LENGTH, BROKEN_CLIENT,
-	BROKEN_ADDRESS, BROKEN_CONTROL, BROKEN_REASONS,
+	BROKEN_NOT = 0,
+	BROKEN_RING_STATE,
+	BROKEN_RING_STALLED,
+	BROKEN_OP,
+	BROKEN_SOCKET,
+	BROKEN_SLOT,
+	BROKEN_SUBSCRIPTION,
+	BROKEN_TX_POSITION,
+	BROKEN_TX_CHUNK,
+	BROKEN_RX_POSITION,
+	BROKEN_DGRAM_LENGTH,
+	BROKEN_CLIENT,
+	BROKEN_ADDRESS,
+	BROKEN_CONTROL,
+	BROKEN_REASONS,
 };
 extern const char *const broken_name[BROKEN_REASONS];
 extern uint64_t broken_count[BROKEN_REASONS]; /* since start */
@@ -175,7 +185,7 @@ extern uint64_t broken_count[BROKEN_REASONS]; /* since start */
 /* One process of a channel. */
 struct client {
 	uint32_t number;
-	int fd;                   /* control connection; -1: gone */
+	int fd; /* control connection; -1: gone */
 	pid_t pid;
 	uid_t uid;
 	struct channel *channel;
@@ -185,13 +195,13 @@ struct client {
 
 /* Counters of a guest; written by its poller. */
 struct counters {
-	uint64_t tx_bytes, rx_bytes, connections, falls, tx_dgrams, rx_dgrams,
-		rx_drops, inrs, wakes, joined;
+	uint64_t tx_bytes, rx_bytes, connections, falls, tx_dgrams, rx_dgrams, rx_drops, inrs,
+		wakes, joined;
 };
 
 /* A subscription as the host knows it. */
 struct sub {
-	struct sock *sock;        /* NULL: none */
+	struct sock *sock; /* NULL: none */
 	uint32_t set;
 	uint32_t events;
 	struct cds_list_head link; /* sock.subs */
@@ -200,8 +210,8 @@ struct sub {
 struct channel {
 	uint64_t id, token;
 	uid_t uid;
-	char name[64];            /* program's name, for people */
-	pid_t pid;                /* of the first process */
+	char name[64]; /* program's name, for people */
+	pid_t pid;     /* of the first process */
 	struct poller *poller;
 	struct cds_list_head link; /* poller.channels */
 	/* the region; counts are private, from channel.c's layout */
@@ -221,31 +231,31 @@ struct channel {
 	uint64_t inr_pos;
 	uint64_t stalled_since_ns, stall_look_ns;
 	uint64_t grant_tail;
-	uint32_t *free_socks;     /* stack of free numbers */
+	uint32_t *free_socks; /* stack of free numbers */
 	uint32_t free_count;
-	uint32_t *generation;     /* of each number */
-	uint8_t *granted;         /* handed out, not yet a socket */
-	int *early_far;           /* far ends that came before, + 1 */
-	struct sock **socks;      /* by number; NULL: not in use */
+	uint32_t *generation; /* of each number */
+	uint8_t *granted;     /* handed out, not yet a socket */
+	int *early_far;       /* far ends that came before, + 1 */
+	struct sock **socks;  /* by number; NULL: not in use */
 	uint32_t sock_used;
-	uint32_t *rx_free;        /* stack of free RX chunks */
+	uint32_t *rx_free; /* stack of free RX chunks */
 	uint32_t rx_free_count, rx_fresh;
 	uint32_t rx_in_use;
-	int *wait_fd;             /* write end of each slot's pipe, -1 */
-	uint32_t *wait_client;    /* whose pipe it is */
-	uint32_t *wait_serial;    /* and for which use of the slot */
-	uint8_t *wait_owed;       /* to be woken as soon as there is a pipe */
-	uint32_t wait_high;       /* slots below this may have a pipe */
+	int *wait_fd;          /* write end of each slot's pipe, -1 */
+	uint32_t *wait_client; /* whose pipe it is */
+	uint32_t *wait_serial; /* and for which use of the slot */
+	uint8_t *wait_owed;    /* to be woken as soon as there is a pipe */
+	uint32_t wait_high;    /* slots below this may have a pipe */
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
 	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
-	uint32_t last_client;     /* number given last */
-	uint32_t client_high;     /* highest ever given */
+	uint32_t last_client;                         /* number given last */
+	uint32_t client_high;                         /* highest ever given */
 	int kick_fd;
 	struct engine_handle kick;
-	bool broken, orphan;      /* closed for cause; no process left */
-	uint32_t resolving;       /* questions under way: resolve.c */
+	bool broken, orphan; /* closed for cause; no process left */
+	uint32_t resolving;  /* questions under way: resolve.c */
 	struct counters count;
 };
 
@@ -273,7 +283,8 @@ int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *na
 /* On the poller: takes the channel in / adds one process. The client's control
  * connection is watched from now on (attach_local_packet). */
 int channel_attach(struct channel *ch, struct poller *p);
-int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct client **ret_client);
+int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid,
+		       struct client **ret_client);
 static inline bool channel_has_client(const struct channel *ch, uint32_t number)
 {
 	return ch->client_alive[number / 64] >> number % 64 & 1;
@@ -318,8 +329,8 @@ struct sock {
 	uint32_t number, generation;
 	int domain, type;
 	enum canal_sock_state state;
-	int fd;                   /* kernel socket, -1 while there is none */
-	int far_fd;               /* far end of the dummy, -1 */
+	int fd;     /* kernel socket, -1 while there is none */
+	int far_fd; /* far end of the dummy, -1 */
 	struct engine_handle kernel, far;
 	struct engine_op rx_op, tx_op;
 	struct canal_addr local, peer;
@@ -327,41 +338,41 @@ struct sock {
 	/* private side of the FIFOs */
 	uint64_t tx_head;
 	uint64_t rx_tail, rx_reclaim;
-	uint64_t rx_backed;       /* chunks exist up to this position */
-	uint64_t trim_tail;       /* rx_tail at the last look of the trimmer */
-	uint32_t rx_slice;        /* bytes to ask the kernel for */
+	uint64_t rx_backed; /* chunks exist up to this position */
+	uint64_t trim_tail; /* rx_tail at the last look of the trimmer */
+	uint32_t rx_slice;  /* bytes to ask the kernel for */
 	uint32_t tx_limit, rx_limit;
 	uint32_t rx_chunk[CANAL_FIFO_CHUNKS];
-	uint32_t tx_quiet;        /* passes without bytes in TX */
-	uint64_t tx_look_ns;      /* not to be looked at before */
+	uint32_t tx_quiet;   /* passes without bytes in TX */
+	uint64_t tx_look_ns; /* not to be looked at before */
 	/* joined in memory (switch.c) */
 	struct sock *joined;
-	struct sock *listener;    /* it was accepted from this one, and not taken */
-	struct sock *pending_at;  /* the listener in whose pending it waits */
+	struct sock *listener;   /* it was accepted from this one, and not taken */
+	struct sock *pending_at; /* the listener in whose pending it waits */
 	struct cds_list_head pending_link, pending; /* connectors that wait for room */
 	struct cds_list_head accept_link, accepted; /* accepted, perhaps not taken */
-	struct cds_list_head farless_link; /* channel.farless */
-	uint32_t maker;           /* client of its INR_SOCKET */
+	struct cds_list_head farless_link;          /* channel.farless */
+	uint32_t maker;                             /* client of its INR_SOCKET */
 	struct cds_list_head hash_link;
 	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
 	/* flags */
-	bool rx_starved;          /* parked because the arena is empty */
-	bool was_accepted;        /* came out of a listener */
-	bool released;            /* the guest has no descriptor any more */
-	bool close_hint;          /* INR_CLOSE came before the far end */
+	bool rx_starved;   /* parked because the arena is empty */
+	bool was_accepted; /* came out of a listener */
+	bool released;     /* the guest has no descriptor any more */
+	bool close_hint;   /* INR_CLOSE came before the far end */
 	bool v6only, reuseport, hashed, bound;
-	bool lingers;             /* SO_LINGER was set, or inherited */
-	struct notes *notes;      /* inherit.c; NULL: none */
+	bool lingers;                          /* SO_LINGER was set, or inherited */
+	struct notes *notes;                   /* inherit.c; NULL: none */
 	uint32_t heir_tx_limit, heir_rx_limit; /* what accepted ones begin with; 0: default */
-	bool tx_idling;           /* to be given up at the end of the pass */
-	bool tx_busy, tx_blocked; /* in poller.tx_busy; kernel is full */
-	bool rx_ready, rx_parked; /* in poller.rx_ready; FIFO is full */
-	bool rx_hup;              /* kernel reported end or error */
+	bool tx_idling;                        /* to be given up at the end of the pass */
+	bool tx_busy, tx_blocked;              /* in poller.tx_busy; kernel is full */
+	bool rx_ready, rx_parked;              /* in poller.rx_ready; FIFO is full */
+	bool rx_hup;                           /* kernel reported end or error */
 	bool rx_eof, tx_shut, rx_shut, tx_fin_sent, broken_off;
 	bool trimming;
-	bool peer_gone;           /* the other end of a join went away */
-	bool dead;                /* waits in poller.dead */
+	bool peer_gone;                  /* the other end of a join went away */
+	bool dead;                       /* waits in poller.dead */
 	struct sockaddr_storage op_name; /* of dgram operations */
 	struct sockaddr_storage tx_name;
 	uint32_t op_span, tx_span;
@@ -385,7 +396,7 @@ bool fds_short(void);
 /* socket.c */
 int sock_open(struct channel *ch, const struct canal_inr *inr);
 struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type);
-int sock_kernel(struct sock *s);  /* makes the kernel socket if need be */
+int sock_kernel(struct sock *s); /* makes the kernel socket if need be */
 int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);

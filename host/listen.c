@@ -87,7 +87,8 @@ void listen_stop(struct sock *s)
 	if (s->state != CANAL_SOCK_LISTENING)
 		return;
 	switch_unlisten(s);
-	cds_list_for_each_entry_safe(a, next, &s->accepted, accept_link) {
+	cds_list_for_each_entry_safe(a, next, &s->accepted, accept_link)
+	{
 		listen_taken(a);
 		/* without a process there is nobody who took it */
 		if (refuse_wins(a) || s->channel->orphan)

@@ -41,8 +41,8 @@ static void log_write(int priority, const char *fmt, va_list args)
 
 	if (journal < 0)
 		journal = log_to_journal();
-	head = journal ? snprintf(line, sizeof(line), "<%d>", priority) :
-			 snprintf(line, sizeof(line), "canald: ");
+	head = journal ? snprintf(line, sizeof(line), "<%d>", priority)
+		       : snprintf(line, sizeof(line), "canald: ");
 	len = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, fmt, args);
 	if (len < 0)
 		return;

@@ -24,8 +24,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <syslog.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -121,8 +121,8 @@ static void option_bad(char **argv, int option)
 {
 	/* getopt_long() leaves a long option that it does not know in optopt as 0 */
 	const char short_name[] = { '-', (char)optopt, '\0' };
-	const char *name = option == '?' && optopt > 0 && optopt < OPTION_CHECK ? short_name :
-										  argv[optind - 1];
+	const char *name = option == '?' && optopt > 0 && optopt < OPTION_CHECK ? short_name
+										: argv[optind - 1];
 
 	usage_error(option == ':' ? "needs a value: " : "unknown option: ", name);
 }
@@ -224,8 +224,9 @@ static int engine_try(const struct engine_ops *ops)
 
 static const char *engine_hint(int error)
 {
-	return error == -EPERM || error == -EACCES ?
-		       " (sysctl kernel.io_uring_disabled, or a seccomp filter)" : "";
+	return error == -EPERM || error == -EACCES
+		       ? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
+		       : "";
 }
 
 static int engine_choose(void)

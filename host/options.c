@@ -147,8 +147,8 @@ static bool allowed(const struct sock *s, int level, int name)
  */
 static bool congestion_allowed(const struct sock *s, const char *val, uint32_t len)
 {
-	const char *path = s->channel->uid ? "/proc/sys/net/ipv4/tcp_allowed_congestion_control" :
-					     "/proc/sys/net/ipv4/tcp_available_congestion_control";
+	const char *path = s->channel->uid ? "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
+					   : "/proc/sys/net/ipv4/tcp_available_congestion_control";
 	char line[1024] = "", name[17] = "", *word, *rest;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t got = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
@@ -165,8 +165,9 @@ static bool congestion_allowed(const struct sock *s, const char *val, uint32_t l
 
 static uint32_t clamp_limit(int bytes)
 {
-	return bytes < (int)CANAL_CHUNK ? CANAL_CHUNK :
-	       bytes > (int)MAX_LIMIT ? MAX_LIMIT : (uint32_t)bytes;
+	return bytes < (int)CANAL_CHUNK ? CANAL_CHUNK
+	       : bytes > (int)MAX_LIMIT ? MAX_LIMIT
+					: (uint32_t)bytes;
 }
 
 /* The FIFOs follow the buffers that the guest asked for. */

@@ -120,7 +120,8 @@ static void serve_channels(struct poller *p)
 {
 	struct channel *ch, *next;
 
-	cds_list_for_each_entry_safe(ch, next, &p->channels, link) {
+	cds_list_for_each_entry_safe(ch, next, &p->channels, link)
+	{
 		/* Without a process nobody asks: what still comes is of one that kept
 		 * the memory, and could make sockets that nothing would ever close. */
 		if (!ch->orphan || ch->broken)
@@ -136,7 +137,8 @@ static void serve_rx(struct poller *p)
 {
 	struct sock *s, *next;
 
-	cds_list_for_each_entry_safe(s, next, &p->rx_ready, rx_link) {
+	cds_list_for_each_entry_safe(s, next, &p->rx_ready, rx_link)
+	{
 		if (s->dead || s->channel->broken)
 			sock_unmark_rx(s);
 		else if (s->state == CANAL_SOCK_LISTENING)
@@ -154,7 +156,8 @@ static void serve_tx(struct poller *p)
 {
 	struct sock *s, *next;
 
-	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link) {
+	cds_list_for_each_entry_safe(s, next, &p->tx_busy, tx_link)
+	{
 		if (s->dead || s->channel->broken)
 			sock_unmark_tx(s);
 		else if (p->now_ns < s->tx_look_ns)
@@ -170,8 +173,7 @@ static void bury(struct poller *p)
 {
 	struct sock *s, *next;
 
-	cds_list_for_each_entry_safe(s, next, &p->dead, dead_link)
-		free(s);
+	cds_list_for_each_entry_safe(s, next, &p->dead, dead_link) free(s);
 	CDS_INIT_LIST_HEAD(&p->dead);
 }
 
@@ -183,9 +185,8 @@ void poller_trim(struct poller *p)
 		return;
 	p->trim_at_ns = p->now_ns + TRIM_NS;
 	(void)portpool_trim(p);
-	cds_list_for_each_entry_safe(s, next, &p->trim, trim_link)
-		if (!s->channel->broken)
-			sock_rx_trim(s);
+	cds_list_for_each_entry_safe(s, next, &p->trim, trim_link) if (!s->channel->broken)
+		sock_rx_trim(s);
 }
 
 void poller_pass(struct poller *p)
@@ -211,8 +212,7 @@ static bool arm_all(struct poller *p)
 	if (!tx_idle(p, true))
 		return false;
 	canal_arm(&p->asleep);
-	cds_list_for_each_entry(ch, &p->channels, link)
-		canal_arm(&ch->region->host_asleep);
+	cds_list_for_each_entry(ch, &p->channels, link) canal_arm(&ch->region->host_asleep);
 	serve_calls(p);
 	serve_channels(p);
 	return p->work == work && cds_list_empty(&p->tx_busy) && cds_list_empty(&p->rx_ready) &&
@@ -224,8 +224,7 @@ static void disarm_all(struct poller *p)
 	struct channel *ch;
 
 	canal_disarm(&p->asleep);
-	cds_list_for_each_entry(ch, &p->channels, link)
-		canal_disarm(&ch->region->host_asleep);
+	cds_list_for_each_entry(ch, &p->channels, link) canal_disarm(&ch->region->host_asleep);
 }
 
 /* A ring that is held up, or chunks to be trimmed, want another look in time. */
@@ -233,9 +232,7 @@ static int64_t sleep_limit(struct poller *p)
 {
 	struct channel *ch;
 
-	cds_list_for_each_entry(ch, &p->channels, link)
-		if (ch->stalled_since_ns)
-			return 1000000;
+	cds_list_for_each_entry(ch, &p->channels, link) if (ch->stalled_since_ns) return 1000000;
 	return cds_list_empty(&p->trim) && !portpool_trim(p) ? -1 : (int64_t)TRIM_NS;
 }
 
@@ -283,14 +280,14 @@ static bool drained(struct poller *p)
 {
 	struct channel *ch;
 
-	cds_list_for_each_entry(ch, &p->channels, link)
-		for (uint32_t i = 0; i < CHANNEL_SOCKS; i++) {
-			uint64_t avail = 0;
+	cds_list_for_each_entry(ch, &p->channels, link) for (uint32_t i = 0; i < CHANNEL_SOCKS; i++)
+	{
+		uint64_t avail = 0;
 
-			if (ch->socks[i] && !ch->broken && sock_tx_avail(ch->socks[i], &avail) &&
-			    avail && ch->socks[i]->state == CANAL_SOCK_CONNECTED)
-				return false;
-		}
+		if (ch->socks[i] && !ch->broken && sock_tx_avail(ch->socks[i], &avail) && avail &&
+		    ch->socks[i]->state == CANAL_SOCK_CONNECTED)
+			return false;
+	}
 	return true;
 }
 
@@ -310,7 +307,8 @@ static void close_all(struct poller *p)
 {
 	struct channel *ch, *next;
 
-	cds_list_for_each_entry_safe(ch, next, &p->channels, link) {
+	cds_list_for_each_entry_safe(ch, next, &p->channels, link)
+	{
 		channel_end(ch);
 		p->ops->flush(p->engine);
 		bury(p);

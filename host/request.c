@@ -39,15 +39,15 @@ static int do_setsockopt(struct channel *ch, struct sock *s, const struct canal_
 	uint32_t len;
 
 	if (inr->slot == CANAL_NONE)
-		return sock_setopt(s, (int)inr->u.arg[0], (int)inr->u.arg[1],
-				   &inr->u.arg[2], sizeof(int));
+		return sock_setopt(s, (int)inr->u.arg[0], (int)inr->u.arg[1], &inr->u.arg[2],
+				   sizeof(int));
 	call = &ch->call[inr->slot];
 	len = canal_read_once(&call->len);
 	if (len > sizeof(value))
 		return -EINVAL;
 	memcpy(value, call->data, len);
-	return sock_setopt(s, (int)canal_read_once(&call->level),
-			   (int)canal_read_once(&call->name), value, len);
+	return sock_setopt(s, (int)canal_read_once(&call->level), (int)canal_read_once(&call->name),
+			   value, len);
 }
 
 static int do_getsockopt(struct channel *ch, struct sock *s, uint32_t slot, uint32_t *ret_len)
@@ -59,8 +59,8 @@ static int do_getsockopt(struct channel *ch, struct sock *s, uint32_t slot, uint
 
 	if (len > sizeof(value))
 		len = sizeof(value);
-	r = sock_getopt(s, (int)canal_read_once(&call->level),
-			(int)canal_read_once(&call->name), value, &len);
+	r = sock_getopt(s, (int)canal_read_once(&call->level), (int)canal_read_once(&call->name),
+			value, &len);
 	if (r)
 		return r;
 	memcpy(call->data, value, len);
@@ -83,8 +83,8 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		return sock_shutdown(s, (int)inr->u.arg[0]);
 	case CANAL_INR_CLOSE:
 		/* the number may be another's by now: only a hint, if it is */
-		sock_close_hint(s, inr->client, inr->u.arg[0] &&
-				inr->u.arg[1] == ch->generation[inr->sock]);
+		sock_close_hint(s, inr->client,
+				inr->u.arg[0] && inr->u.arg[1] == ch->generation[inr->sock]);
 		return 0;
 	case CANAL_INR_TX:
 		sock_mark_tx(s);

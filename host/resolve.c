@@ -29,8 +29,9 @@
 
 #define JOBS_PER_CHANNEL 64
 #define HELPERS_MAX 64u
-#define FLAGS_ALLOWED (AI_PASSIVE | AI_CANONNAME | AI_NUMERICHOST | AI_V4MAPPED | AI_ALL | \
-		       AI_ADDRCONFIG | AI_NUMERICSERV | AI_IDN | AI_CANONIDN)
+#define FLAGS_ALLOWED                                                                        \
+	(AI_PASSIVE | AI_CANONNAME | AI_NUMERICHOST | AI_V4MAPPED | AI_ALL | AI_ADDRCONFIG | \
+	 AI_NUMERICSERV | AI_IDN | AI_CANONIDN)
 
 struct job {
 	struct cds_wfcq_node link;
@@ -168,8 +169,7 @@ static bool text_valid(const uint8_t *text, uint32_t len)
 static int question_check(const struct canal_resolve *q)
 {
 	if ((uint32_t)q->node_len + q->service_len > sizeof(q->text) ||
-	    !text_valid(q->text, q->node_len) ||
-	    !text_valid(q->text + q->node_len, q->service_len))
+	    !text_valid(q->text, q->node_len) || !text_valid(q->text + q->node_len, q->service_len))
 		return EAI_FAIL;
 	if (!q->node_len && !q->service_len)
 		return EAI_NONAME;

@@ -131,8 +131,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 	uint32_t n = inr->sock;
 	struct sock *s;
 
-	if (n >= CHANNEL_SOCKS || !ch->granted[n] ||
-	    !is_served(domain, type, (int)inr->u.arg[2]))
+	if (n >= CHANNEL_SOCKS || !ch->granted[n] || !is_served(domain, type, (int)inr->u.arg[2]))
 		return RULE_BROKEN;
 	ch->granted[n] = 0;
 	s = sock_new(ch, n, domain, type);
@@ -486,8 +485,7 @@ static void drop_subs(struct sock *s)
 {
 	struct sub *sub, *next;
 
-	cds_list_for_each_entry_safe(sub, next, &s->subs, link)
-		sub_drop(sub);
+	cds_list_for_each_entry_safe(sub, next, &s->subs, link) sub_drop(sub);
 }
 
 static void farless_leave(struct sock *s)
@@ -602,9 +600,8 @@ static struct sock *farless_find(const struct channel *ch, uint32_t client)
 {
 	struct sock *s;
 
-	cds_list_for_each_entry(s, &ch->farless, farless_link)
-		if (far_owed_by(s) == client)
-			return s;
+	cds_list_for_each_entry(s, &ch->farless,
+				farless_link) if (far_owed_by(s) == client) return s;
 	return NULL;
 }
 

@@ -111,7 +111,8 @@ static uint32_t tx_chunks(const struct sock *s)
 static void snapshot_sockets(struct channel_snapshot *to, const struct channel *ch)
 {
 	to->socks = calloc(ch->sock_used, sizeof(*to->socks));
-	for (uint32_t i = 0; to->socks && i < CHANNEL_SOCKS && to->sock_count < ch->sock_used; i++) {
+	for (uint32_t i = 0; to->socks && i < CHANNEL_SOCKS && to->sock_count < ch->sock_used;
+	     i++) {
 		if (!ch->socks[i])
 			continue;
 		snapshot_socket(&to->socks[to->sock_count++], ch->socks[i]);
@@ -129,8 +130,7 @@ static void snapshot_channel(struct channel_snapshot *to, const struct channel *
 	to->uid = ch->uid;
 	to->count = ch->count;
 	to->chunks = ch->rx_in_use;
-	cds_list_for_each(pos, &ch->clients)
-		to->processes++;
+	cds_list_for_each(pos, &ch->clients) to->processes++;
 	if (fstat(ch->region_fd, &st) == 0)
 		to->shared_bytes = (uint64_t)st.st_blocks * 512;
 	snapshot_sockets(to, ch);
@@ -145,8 +145,7 @@ static void snapshot_poller(void *arg)
 
 	to->passes = to->poller->passes;
 	to->sleeps = to->poller->sleeps;
-	cds_list_for_each(pos, &to->poller->channels)
-		count++;
+	cds_list_for_each(pos, &to->poller->channels) count++;
 	to->channels = calloc(count, sizeof(*to->channels));
 	if (!to->channels)
 		return;

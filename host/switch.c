@@ -85,7 +85,8 @@ static struct sock *table_find(struct poller *p, int type, const struct canal_ad
 	struct sock *s, *best = NULL;
 	int best_fit = 0;
 
-	cds_list_for_each_entry(s, bucket(p, type, to->port), hash_link) {
+	cds_list_for_each_entry(s, bucket(p, type, to->port), hash_link)
+	{
 		int f = s->type == type ? fit(s, to) : 0;
 
 		if (f > best_fit) {
@@ -134,7 +135,8 @@ void switch_unlisten(struct sock *s)
 	struct sock *c, *next;
 
 	table_del(s);
-	cds_list_for_each_entry_safe(c, next, &s->pending, pending_link) {
+	cds_list_for_each_entry_safe(c, next, &s->pending, pending_link)
+	{
 		pending_leave(c);
 		sock_connected(c, -ECONNREFUSED);
 	}
@@ -166,7 +168,8 @@ static struct canal_addr addr_as(const struct canal_addr *a, int family)
 static bool name_client(struct sock *s, const struct canal_addr *to)
 {
 	if (!s->bound) {
-		if (s->pool_port.fd == PORT_NONE && !portpool_take(s->channel->poller, &s->pool_port))
+		if (s->pool_port.fd == PORT_NONE &&
+		    !portpool_take(s->channel->poller, &s->pool_port))
 			return false;
 		memset(&s->local, 0, sizeof(s->local));
 		s->local.port = s->pool_port.port;
@@ -256,7 +259,8 @@ void switch_resume(struct sock *l)
 {
 	struct sock *c, *next;
 
-	cds_list_for_each_entry_safe(c, next, &l->pending, pending_link) {
+	cds_list_for_each_entry_safe(c, next, &l->pending, pending_link)
+	{
 		pending_leave(c);
 		if (!join(c, l)) {
 			c->pending_at = l;

@@ -95,9 +95,8 @@ void wake_socket(struct sock *s, uint32_t events)
 		if (bits)
 			wake_bits(s, bits);
 	}
-	cds_list_for_each_entry(sub, &s->subs, link)
-		if (events & (sub->events | always))
-			sub_push(s->channel, sub);
+	cds_list_for_each_entry(sub, &s->subs, link) if (events & (sub->events | always))
+		sub_push(s->channel, sub);
 }
 
 /*

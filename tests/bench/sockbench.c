@@ -109,8 +109,7 @@ void apply_tcp(int fd, bool nodelay, const char *congestion)
 		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
 	if (!congestion || !*congestion)
 		return;
-	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion,
-		       (socklen_t)strlen(congestion)))
+	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, (socklen_t)strlen(congestion)))
 		die("TCP_CONGESTION");
 }
 
@@ -202,8 +201,7 @@ struct hello hello_of(enum mode mode)
 	};
 
 	if (opt.congestion)
-		strncpy(hello.congestion, opt.congestion,
-			sizeof(hello.congestion) - 1);
+		strncpy(hello.congestion, opt.congestion, sizeof(hello.congestion) - 1);
 	return hello;
 }
 
@@ -267,14 +265,29 @@ static double number(const char *text, double low, double high)
 static void parse_flag(int c)
 {
 	switch (c) {
-	case '4': opt.udp = false; break;
-	case 'u': opt.udp = true; break;
-	case '1': opt.once = true; break;
-	case 'e': opt.epoll = true; break;
-	case 'n': opt.nodelay = true; break;
-	case 'x': opt.exchange = true; break;
-	case 'w': opt.step = true; break;
-	default: usage();
+	case '4':
+		opt.udp = false;
+		break;
+	case 'u':
+		opt.udp = true;
+		break;
+	case '1':
+		opt.once = true;
+		break;
+	case 'e':
+		opt.epoll = true;
+		break;
+	case 'n':
+		opt.nodelay = true;
+		break;
+	case 'x':
+		opt.exchange = true;
+		break;
+	case 'w':
+		opt.step = true;
+		break;
+	default:
+		usage();
 	}
 }
 
@@ -284,18 +297,41 @@ static void parse(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (c) {
-		case 'h': opt.host = optarg; break;
-		case 'p': opt.port = optarg; break;
-		case 's': opt.size = (size_t)number(optarg, 1, SIZE_MAX_LEN); break;
-		case 't': opt.seconds = number(optarg, 0, 3600); break;
-		case 'c': opt.connections = (unsigned int)number(optarg, 0, 1e6); break;
-		case 'T': opt.threads = (unsigned int)number(optarg, 1, 4096); break;
-		case 'l': opt.limit = (unsigned int)number(optarg, 1, 86400); break;
-		case 'S': opt.sndbuf = (int)number(optarg, 0, 1 << 30); break;
-		case 'R': opt.rcvbuf = (int)number(optarg, 0, 1 << 30); break;
-		case 'C': opt.congestion = optarg; break;
-		case 'b': opt.busy_stream = !strcmp(optarg, "stream"); break;
-		default: parse_flag(c);
+		case 'h':
+			opt.host = optarg;
+			break;
+		case 'p':
+			opt.port = optarg;
+			break;
+		case 's':
+			opt.size = (size_t)number(optarg, 1, SIZE_MAX_LEN);
+			break;
+		case 't':
+			opt.seconds = number(optarg, 0, 3600);
+			break;
+		case 'c':
+			opt.connections = (unsigned int)number(optarg, 0, 1e6);
+			break;
+		case 'T':
+			opt.threads = (unsigned int)number(optarg, 1, 4096);
+			break;
+		case 'l':
+			opt.limit = (unsigned int)number(optarg, 1, 86400);
+			break;
+		case 'S':
+			opt.sndbuf = (int)number(optarg, 0, 1 << 30);
+			break;
+		case 'R':
+			opt.rcvbuf = (int)number(optarg, 0, 1 << 30);
+			break;
+		case 'C':
+			opt.congestion = optarg;
+			break;
+		case 'b':
+			opt.busy_stream = !strcmp(optarg, "stream");
+			break;
+		default:
+			parse_flag(c);
 		}
 	}
 	if (optind != argc || !opt.port)
@@ -310,8 +346,8 @@ int main(int argc, char **argv)
 		const char *name;
 		int (*run)(void);
 	} modes[] = {
-		{ "server", run_server }, { "stream", run_stream },
-		{ "rr", run_rr }, { "crr", run_crr }, { "idle", run_idle },
+		{ "server", run_server }, { "stream", run_stream }, { "rr", run_rr },
+		{ "crr", run_crr },       { "idle", run_idle },
 	};
 	struct rlimit files;
 

@@ -11,12 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BUFFER_LEN	(128 * 1024)
-#define SIZE_MAX_LEN	(16 * 1024 * 1024)
-#define MAGIC		0x62636f73u
-#define NS_PER_S	1000000000ull
-#define WARMUP_COUNT	100
-#define EVENT_COUNT	64
+#define BUFFER_LEN (128 * 1024)
+#define SIZE_MAX_LEN (16 * 1024 * 1024)
+#define MAGIC 0x62636f73u
+#define NS_PER_S 1000000000ull
+#define WARMUP_COUNT 100
+#define EVENT_COUNT 64
 
 enum mode {
 	MODE_STREAM = 1,

@@ -9,8 +9,8 @@
 
 /* ---- client: latency histogram ---- */
 
-#define SUB_BITS	6
-#define SUB_COUNT	(1u << SUB_BITS)
+#define SUB_BITS 6
+#define SUB_COUNT (1u << SUB_BITS)
 
 /* Log-linear: 64 steps in each power of two, so at most 1.6 % wrong. */
 static uint64_t histogram[64 * SUB_COUNT];
@@ -50,7 +50,7 @@ static double percentile_us(uint64_t count, double part)
 /* ---- client: the work ---- */
 
 struct result {
-	uint64_t count;		/* sends, or round trips */
+	uint64_t count; /* sends, or round trips */
 	uint64_t ns;
 	uint64_t lost;
 	struct report server;
@@ -198,11 +198,9 @@ int run_stream(void)
 	printf("\"seconds\": %.3f, \"bytes\": %llu, \"bytes_per_second\": %.0f, "
 	       "\"sends\": %llu, \"sends_per_second\": %.0f, \"recvs\": %llu, "
 	       "\"server_cpu_seconds\": %.3f, ",
-	       (double)r.server.ns / (double)NS_PER_S,
-	       (unsigned long long)r.server.bytes,
-	       per_second(r.server.bytes, r.server.ns),
-	       (unsigned long long)r.count, per_second(r.count, r.ns),
-	       (unsigned long long)r.server.recv_count,
+	       (double)r.server.ns / (double)NS_PER_S, (unsigned long long)r.server.bytes,
+	       per_second(r.server.bytes, r.server.ns), (unsigned long long)r.count,
+	       per_second(r.count, r.ns), (unsigned long long)r.server.recv_count,
 	       (double)r.server.cpu_ns / (double)NS_PER_S);
 	print_tail();
 	return 0;
@@ -215,8 +213,7 @@ static int print_transactions(const char *mode, struct result r)
 	       "\"transactions_per_second\": %.1f, \"mean_us\": %.3f, "
 	       "\"p50_us\": %.3f, \"p99_us\": %.3f, \"lost\": %llu, ",
 	       (double)r.ns / (double)NS_PER_S, (unsigned long long)r.count,
-	       per_second(r.count, r.ns),
-	       r.count ? (double)r.ns / 1000 / (double)r.count : 0,
+	       per_second(r.count, r.ns), r.count ? (double)r.ns / 1000 / (double)r.count : 0,
 	       percentile_us(r.count, 0.5), percentile_us(r.count, 0.99),
 	       (unsigned long long)r.lost);
 	print_tail();
@@ -295,8 +292,8 @@ int run_idle(void)
 	print_head("IDLE");
 	printf("\"busy\": \"%s\", \"connections\": %u, \"before\": %.1f, "
 	       "\"with\": %.1f, \"after\": %.1f, \"ratio\": %.4f, ",
-	       opt.busy_stream ? "TCP_STREAM" : "TCP_RR", opt.connections,
-	       before, with, after, without > 0 ? with / without : 0);
+	       opt.busy_stream ? "TCP_STREAM" : "TCP_RR", opt.connections, before, with, after,
+	       without > 0 ? with / without : 0);
 	print_tail();
 	return 0;
 }

@@ -14,9 +14,9 @@
 /* ---- server: one connection as a small state machine ---- */
 
 enum step {
-	STEP_MORE,	/* wants to be called again when readable */
-	STEP_BLOCKED,	/* wants to be called again when writable */
-	STEP_DONE,	/* close it */
+	STEP_MORE,    /* wants to be called again when readable */
+	STEP_BLOCKED, /* wants to be called again when writable */
+	STEP_DONE,    /* close it */
 };
 
 /**
@@ -68,8 +68,8 @@ static enum step conn_begin(struct conn *c)
 
 static enum step conn_hello(struct conn *c)
 {
-	ssize_t n = recv(c->fd, (char *)&c->hello + c->hello_len,
-			 sizeof(c->hello) - c->hello_len, 0);
+	ssize_t n =
+		recv(c->fd, (char *)&c->hello + c->hello_len, sizeof(c->hello) - c->hello_len, 0);
 
 	if (n < 0)
 		return would_block() ? STEP_MORE : STEP_DONE;
@@ -314,8 +314,7 @@ static void udp_echo(int fd, char *buffer)
 {
 	struct sockaddr_storage from;
 	socklen_t from_len = sizeof(from);
-	ssize_t n = recvfrom(fd, buffer, BUFFER_LEN, 0,
-			     (struct sockaddr *)&from, &from_len);
+	ssize_t n = recvfrom(fd, buffer, BUFFER_LEN, 0, (struct sockaddr *)&from, &from_len);
 
 	if (n < 0) {
 		if (would_block() || errno == ECONNREFUSED)

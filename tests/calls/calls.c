@@ -59,8 +59,9 @@ void say_events(const char *what, int events)
 		int bit;
 		const char *name;
 	} names[] = {
-		{ POLLIN, "IN" },   { POLLPRI, "PRI" }, { POLLOUT, "OUT" },     { POLLRDHUP, "RDHUP" },
-		{ POLLERR, "ERR" }, { POLLHUP, "HUP" }, { POLLNVAL, "NVAL" },
+		{ POLLIN, "IN" },       { POLLPRI, "PRI" }, { POLLOUT, "OUT" },
+		{ POLLRDHUP, "RDHUP" }, { POLLERR, "ERR" }, { POLLHUP, "HUP" },
+		{ POLLNVAL, "NVAL" },
 	};
 	char text[128] = "";
 

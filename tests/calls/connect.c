@@ -110,7 +110,8 @@ static void bind_shared_port(void)
 	static const int names[] = { SO_REUSEADDR, SO_REUSEPORT };
 
 	for (size_t i = 0; i < COUNT(names); i++) {
-		int a = NEED(socket(family, SOCK_STREAM, 0)), b = NEED(socket(family, SOCK_STREAM, 0));
+		int a = NEED(socket(family, SOCK_STREAM, 0)),
+		    b = NEED(socket(family, SOCK_STREAM, 0));
 		struct name name = loopback(0);
 		int one = 1;
 

@@ -108,7 +108,10 @@ static void dup_onto_standard(void)
 static void close_in_any_order(void)
 {
 	static const int orders[][4] = {
-		{ 0, 1, 2, 3 }, { 3, 2, 1, 0 }, { 1, 3, 0, 2 }, { 2, 0, 3, 1 },
+		{ 0, 1, 2, 3 },
+		{ 3, 2, 1, 0 },
+		{ 1, 3, 0, 2 },
+		{ 2, 0, 3, 1 },
 	};
 
 	for (size_t i = 0; i < COUNT(orders); i++) {

@@ -183,9 +183,12 @@ static void many_messages(void)
 	for (int i = 0; i < 8; i++) {
 		out[i] = (struct iovec){ "message" + i % 4, 7 - i % 4 };
 		in[i] = (struct iovec){ text[i], sizeof(text[i]) };
-		mo[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &out[i], .msg_iovlen = 1,
-						       .msg_name = &to.ss, .msg_namelen = to.len } };
-		mi[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &in[i], .msg_iovlen = 1,
+		mo[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &out[i],
+						       .msg_iovlen = 1,
+						       .msg_name = &to.ss,
+						       .msg_namelen = to.len } };
+		mi[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &in[i],
+						       .msg_iovlen = 1,
 						       .msg_name = &from[i].ss,
 						       .msg_namelen = sizeof(from[i].ss) } };
 	}

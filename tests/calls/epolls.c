@@ -346,7 +346,8 @@ static void nested(void)
 static void connecting(void)
 {
 	struct name name;
-	int fd = listener(&name), c = NEED(socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0)), a, set, in;
+	int fd = listener(&name), c = NEED(socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0)), a, set,
+	    in;
 
 	set = set_of(c, EPOLLIN | EPOLLOUT | EPOLLET);
 	in = set_of(fd, EPOLLIN);

@@ -20,9 +20,9 @@ static void look_up(const char *node, const char *service, int flags, int sockty
 		memcpy(&name.ss, ai->ai_addr, ai->ai_addrlen);
 		getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof(host), port, sizeof(port),
 			    NI_NUMERICHOST | NI_NUMERICSERV);
-		say("  family %d type %d protocol %d length %u %s %s flags %x name %s", ai->ai_family,
-		    ai->ai_socktype, ai->ai_protocol, ai->ai_addrlen, host, port, ai->ai_flags,
-		    ai->ai_canonname ? ai->ai_canonname : "-");
+		say("  family %d type %d protocol %d length %u %s %s flags %x name %s",
+		    ai->ai_family, ai->ai_socktype, ai->ai_protocol, ai->ai_addrlen, host, port,
+		    ai->ai_flags, ai->ai_canonname ? ai->ai_canonname : "-");
 	}
 	if (!ret)
 		freeaddrinfo(list);
@@ -84,10 +84,7 @@ static void use(void)
 }
 
 const struct call_case cases[] = {
-	{ "numbers", numbers },
-	{ "names", names },
-	{ "to_listen", to_listen },
-	{ "refused", refused },
-	{ "use", use },
+	{ "numbers", numbers }, { "names", names }, { "to_listen", to_listen },
+	{ "refused", refused }, { "use", use },
 };
 const size_t case_count = COUNT(cases);

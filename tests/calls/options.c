@@ -9,7 +9,10 @@ struct option {
 	int level, name, value;
 };
 
-#define OPTION(level, name, value) { #name, level, name, value }
+#define OPTION(level, name, value)        \
+	{                                 \
+#name, level, name, value \
+	}
 
 static const struct option stream_options[] = {
 	OPTION(SOL_SOCKET, SO_REUSEADDR, 1),
@@ -38,9 +41,9 @@ static const struct option stream_options[] = {
 };
 
 static const struct option dgram_options[] = {
-	OPTION(SOL_SOCKET, SO_REUSEADDR, 1), OPTION(SOL_SOCKET, SO_BROADCAST, 1),
-	OPTION(SOL_SOCKET, SO_SNDBUF, 30000), OPTION(SOL_SOCKET, SO_RCVBUF, 30000),
-	OPTION(IPPROTO_IP, IP_TOS, 0x10),     OPTION(IPPROTO_IP, IP_TTL, 33),
+	OPTION(SOL_SOCKET, SO_REUSEADDR, 1),     OPTION(SOL_SOCKET, SO_BROADCAST, 1),
+	OPTION(SOL_SOCKET, SO_SNDBUF, 30000),    OPTION(SOL_SOCKET, SO_RCVBUF, 30000),
+	OPTION(IPPROTO_IP, IP_TOS, 0x10),        OPTION(IPPROTO_IP, IP_TTL, 33),
 	OPTION(IPPROTO_IP, IP_MULTICAST_TTL, 3),
 };
 
@@ -119,9 +122,9 @@ static void after_connect(void)
 static void inherited(void)
 {
 	static const struct option list[] = {
-		OPTION(SOL_SOCKET, SO_KEEPALIVE, 1),    OPTION(SOL_SOCKET, SO_OOBINLINE, 1),
-		OPTION(SOL_SOCKET, SO_SNDBUF, 40000),   OPTION(SOL_SOCKET, SO_RCVBUF, 50000),
-		OPTION(IPPROTO_TCP, TCP_NODELAY, 1),    OPTION(IPPROTO_TCP, TCP_KEEPIDLE, 60),
+		OPTION(SOL_SOCKET, SO_KEEPALIVE, 1),         OPTION(SOL_SOCKET, SO_OOBINLINE, 1),
+		OPTION(SOL_SOCKET, SO_SNDBUF, 40000),        OPTION(SOL_SOCKET, SO_RCVBUF, 50000),
+		OPTION(IPPROTO_TCP, TCP_NODELAY, 1),         OPTION(IPPROTO_TCP, TCP_KEEPIDLE, 60),
 		OPTION(IPPROTO_TCP, TCP_USER_TIMEOUT, 5000), OPTION(IPPROTO_IP, IP_TTL, 55),
 		OPTION(SOL_SOCKET, SO_RCVLOWAT, 4),
 	};
@@ -227,7 +230,8 @@ static void connection_info(void)
 	for (int i = 0; i < 2; i++) {
 		TELL(getsockopt(fd[i], IPPROTO_TCP, TCP_INFO, &info, (len = sizeof(info), &len)));
 		say("state %d", info.tcpi_state);
-		TELL(getsockopt(fd[i], IPPROTO_TCP, TCP_MAXSEG, &value, (len = sizeof(value), &len)));
+		TELL(getsockopt(fd[i], IPPROTO_TCP, TCP_MAXSEG, &value,
+				(len = sizeof(value), &len)));
 		say("has a segment size: %s", value > 0 ? "yes" : "no");
 	}
 }

@@ -92,10 +92,8 @@ static void poll_mixed(void)
 	NEED(pipe(pipes));
 	for (int i = 0; i < 3; i++) {
 		struct pollfd p[] = {
-			{ .fd = fd[0], .events = POLLIN },
-			{ .fd = -1, .events = POLLIN },
-			{ .fd = pipes[0], .events = POLLIN },
-			{ .fd = udp[0], .events = POLLIN },
+			{ .fd = fd[0], .events = POLLIN },    { .fd = -1, .events = POLLIN },
+			{ .fd = pipes[0], .events = POLLIN }, { .fd = udp[0], .events = POLLIN },
 			{ .fd = 777, .events = 0 },
 		};
 		pthread_t thread;

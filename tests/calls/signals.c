@@ -23,8 +23,9 @@ static void handle(int number)
 static void begin(int flags, int fd)
 {
 	const struct sigaction action = { .sa_handler = handle, .sa_flags = flags };
-	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1,
-					._sigev_un._tid = gettid() };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID,
+				  .sigev_signo = SIGUSR1,
+				  ._sigev_un._tid = gettid() };
 	const struct itimerspec every = { { 0, 15000000 }, { 0, 15000000 } };
 
 	caught = 0;
@@ -211,7 +212,8 @@ static void exchange_in_handler(int number)
 
 static void sockets_in_handler(void)
 {
-	const struct sigaction action = { .sa_handler = exchange_in_handler, .sa_flags = SA_RESTART };
+	const struct sigaction action = { .sa_handler = exchange_in_handler,
+					  .sa_flags = SA_RESTART };
 	const struct itimerval every = { { 0, 1000 }, { 0, 1000 } }, none = { 0 };
 	int fd[2], exchanged = 0;
 	char byte;
@@ -229,15 +231,10 @@ static void sockets_in_handler(void)
 }
 
 const struct call_case cases[] = {
-	{ "recv_interrupted", recv_interrupted },
-	{ "recv_restarted", recv_restarted },
-	{ "recv_limited", recv_limited },
-	{ "recv_partial", recv_partial },
-	{ "send_interrupted", send_interrupted },
-	{ "accept_interrupted", accept_interrupted },
-	{ "accept_restarted", accept_restarted },
-	{ "dgram_interrupted", dgram_interrupted },
-	{ "waits_interrupted", waits_interrupted },
-	{ "sockets_in_handler", sockets_in_handler },
+	{ "recv_interrupted", recv_interrupted },   { "recv_restarted", recv_restarted },
+	{ "recv_limited", recv_limited },           { "recv_partial", recv_partial },
+	{ "send_interrupted", send_interrupted },   { "accept_interrupted", accept_interrupted },
+	{ "accept_restarted", accept_restarted },   { "dgram_interrupted", dgram_interrupted },
+	{ "waits_interrupted", waits_interrupted }, { "sockets_in_handler", sockets_in_handler },
 };
 const size_t case_count = COUNT(cases);

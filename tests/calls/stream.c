@@ -65,7 +65,8 @@ static void recv_calls(void)
 	char data[64], a[2], b[3], c[64];
 	struct iovec iov[] = { { a, 2 }, { NULL, 0 }, { b, 3 }, { c, sizeof(c) } };
 	struct msghdr m = message(iov, COUNT(iov));
-	struct mmsghdr mm[3] = { { .msg_hdr = message(iov, 1) }, { .msg_hdr = message(iov + 2, 1) },
+	struct mmsghdr mm[3] = { { .msg_hdr = message(iov, 1) },
+				 { .msg_hdr = message(iov + 2, 1) },
 				 { .msg_hdr = message(iov + 3, 1) } };
 	struct timespec limit = { .tv_sec = 1 };
 	struct name name;
@@ -286,9 +287,10 @@ static void *send_pattern(void *arg)
 /* Pieces of all sizes around every border there may be. */
 static void odd_sizes(void)
 {
-	static const size_t sizes[] = { 1,	2,     3,     63,     64,     65,     1000,   1447,
-					1448,	4095,  4096,  4097,   16383,  16384,  16385,  32767,
-					32768,	32769, 65535, 65536,  65537,  131071, 131073, 262143,
+	static const size_t sizes[] = { 1,      2,      3,      63,      64,     65,
+					1000,   1447,   1448,   4095,    4096,   4097,
+					16383,  16384,  16385,  32767,   32768,  32769,
+					65535,  65536,  65537,  131071,  131073, 262143,
 					262144, 262145, 524287, 1048575, 1048576 };
 	static uint8_t data[1048576];
 
@@ -369,7 +371,8 @@ static void back_pressure(void)
 		else if (full)
 			break;
 		else
-			full = !NEED(poll(&(struct pollfd){ .fd = fd[0], .events = POLLOUT }, 1, 50));
+			full = !NEED(
+				poll(&(struct pollfd){ .fd = fd[0], .events = POLLOUT }, 1, 50));
 	}
 	TELL(send(fd[0], data, 1, MSG_NOSIGNAL));
 	say("more than 100 kB in flight: %s", sent > 100000 ? "yes" : "no");

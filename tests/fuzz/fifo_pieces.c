@@ -7,8 +7,8 @@
  * when an entry that is needed names no chunk. The arena is allocated to its
  * exact size: ASan sees any step outside.
  */
-#include "fuzz.h"
 #include "fifo.h"
+#include "fuzz.h"
 
 #define CHUNKS_MAX 4u
 #define PIECES_MAX 70

@@ -12,8 +12,8 @@
  * that may be used; corpus/fifo_sequence/last-entry then finds another's bytes
  * (tests/model/fifo_chunks.pml says why).
  */
-#include "fuzz.h"
 #include "fifo.h"
+#include "fuzz.h"
 #include "pool.h"
 
 #define CHUNKS 70u
@@ -67,7 +67,8 @@ static uint32_t chunk_for(struct world *w)
 {
 	uint32_t kept = CANAL_NONE, id;
 
-	while ((id = canal_fifo_take_back(w->fifo.chunk, &w->fifo.reclaim, w->head_seen)) != CANAL_NONE) {
+	while ((id = canal_fifo_take_back(w->fifo.chunk, &w->fifo.reclaim, w->head_seen)) !=
+	       CANAL_NONE) {
 		if (kept != CANAL_NONE)
 			give(w, kept);
 		kept = id;

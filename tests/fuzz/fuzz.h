@@ -15,13 +15,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 /* Not assert(): NDEBUG must not turn a target into one that finds nothing. */
-#define fuzz_check(what)                                                     \
-	do {                                                                 \
-		if (!(what)) {                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__,   \
-				__LINE__, #what);                            \
-			abort();                                             \
-		}                                                            \
+#define fuzz_check(what)                                                                     \
+	do {                                                                                 \
+		if (!(what)) {                                                               \
+			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #what); \
+			abort();                                                             \
+		}                                                                            \
 	} while (0)
 
 struct fuzz_input {

@@ -162,7 +162,8 @@ static int name_of(int fd, struct sockaddr *a, socklen_t *len)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET,
 				  .sin_port = htons((uint16_t)(PORT_FIRST + fd - first_fd)),
-				  .sin_addr.s_addr = htonl(choice(4) ? INADDR_LOOPBACK : INADDR_ANY) };
+				  .sin_addr.s_addr =
+					  htonl(choice(4) ? INADDR_LOOPBACK : INADDR_ANY) };
 
 	memset(a, 0, *len);
 	memcpy(a, &in, *len < sizeof(in) ? *len : sizeof(in));
@@ -233,8 +234,8 @@ static bool inside(const struct canal_arena *a, const struct iovec *piece)
 
 static void check_op(const struct engine_op *op, bool sends)
 {
-	const struct sock *s = sends ? caa_container_of(op, struct sock, tx_op) :
-				       caa_container_of(op, struct sock, rx_op);
+	const struct sock *s = sends ? caa_container_of(op, struct sock, tx_op)
+				     : caa_container_of(op, struct sock, rx_op);
 
 	fuzz_check(op->msg.msg_iovlen <= ENGINE_IOV);
 	for (size_t i = 0; i < op->msg.msg_iovlen; i++)
@@ -458,11 +459,21 @@ static void post(struct channel *ch)
 
 static uint64_t take_word(void)
 {
-	static const uint64_t values[] = { 0, 1, CANAL_NONE, CANAL_FIFO_MAX, CANAL_FIFO_MAX + 1,
-					   CANAL_CHUNK, CHANNEL_CHUNKS, ~0ull, ~0ull - 64, 32, 40 };
+	static const uint64_t values[] = { 0,
+					   1,
+					   CANAL_NONE,
+					   CANAL_FIFO_MAX,
+					   CANAL_FIFO_MAX + 1,
+					   CANAL_CHUNK,
+					   CHANNEL_CHUNKS,
+					   ~0ull,
+					   ~0ull - 64,
+					   32,
+					   40 };
 	uint8_t how = fuzz_byte(&input);
 
-	return how < 0x80 ? values[how % (sizeof(values) / sizeof(values[0]))] : fuzz_number(&input);
+	return how < 0x80 ? values[how % (sizeof(values) / sizeof(values[0]))]
+			  : fuzz_number(&input);
 }
 
 static void scribble(struct channel *ch)
@@ -496,7 +507,8 @@ static void scribble(struct channel *ch)
 		base = ch->tx.base + n * CANAL_CHUNK + at;
 		break;
 	default:
-		base = (uint8_t *)channel_shared(ch, sock_name((uint8_t)n)) + at % (sizeof(struct canal_sock) - 8);
+		base = (uint8_t *)channel_shared(ch, sock_name((uint8_t)n)) +
+		       at % (sizeof(struct canal_sock) - 8);
 		break;
 	}
 	memcpy(base, &word, where & 0x80 ? 4 : 8);
@@ -611,8 +623,7 @@ static void pass(void)
 	poller_pass(&poller);
 	poller_trim(&poller);
 	fuzz_check(!engine.op_count);
-	cds_list_for_each_entry(ch, &poller.channels, link)
-		check_channel(ch);
+	cds_list_for_each_entry(ch, &poller.channels, link) check_channel(ch);
 }
 
 /* --- the whole --------------------------------------------------------- */

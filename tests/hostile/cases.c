@@ -90,8 +90,8 @@ static void client_unknown(struct guest *g)
 static void client_differs(struct guest *g)
 {
 	uint64_t pos = 0;
-	struct canal_inr *inr = canal_ring_claim(g->inr, g->shape.inr.count, &g->region->inr_tail,
-						 g->client, &pos);
+	struct canal_inr *inr =
+		canal_ring_claim(g->inr, g->shape.inr.count, &g->region->inr_tail, g->client, &pos);
 
 	inr->op = CANAL_INR_NOP;
 	inr->slot = CANAL_NONE;
@@ -185,12 +185,14 @@ static void resolve_nowhere(struct guest *g)
 
 static void sub_out_of_range(struct guest *g)
 {
-	post(g, CANAL_INR_SUBSCRIBE, guest_socket(g, AF_INET, SOCK_STREAM), g->shape.sub.count, 0, 1);
+	post(g, CANAL_INR_SUBSCRIBE, guest_socket(g, AF_INET, SOCK_STREAM), g->shape.sub.count, 0,
+	     1);
 }
 
 static void set_out_of_range(struct guest *g)
 {
-	post(g, CANAL_INR_SUBSCRIBE, guest_socket(g, AF_INET, SOCK_STREAM), 0, g->shape.set.count, 1);
+	post(g, CANAL_INR_SUBSCRIBE, guest_socket(g, AF_INET, SOCK_STREAM), 0, g->shape.set.count,
+	     1);
 }
 
 static void unsub_out_of_range(struct guest *g)
@@ -553,7 +555,10 @@ static void waiter_out_of_range(struct guest *g)
 
 /* --- all --------------------------------------------------------------- */
 
-#define CASE(what, why) { #what, why, what }
+#define CASE(what, why)          \
+	{                        \
+#what, why, what \
+	}
 
 static const struct {
 	const char *name, *reason;

@@ -161,8 +161,8 @@ static void empty_datagrams(struct guest *g)
 		fail("bind");
 	memcpy(name + 2, &guest_sock(g, n)->local.port, 2);
 	for (int i = 0; i < 40000; i++) {
-		sendto(fd, bytes, i < 40 ? sizeof(bytes) : 0, MSG_DONTWAIT,
-		       (struct sockaddr *)name, sizeof(name));
+		sendto(fd, bytes, i < 40 ? sizeof(bytes) : 0, MSG_DONTWAIT, (struct sockaddr *)name,
+		       sizeof(name));
 		if (i % 64 == 0)
 			guest_sync(g);
 	}
@@ -237,15 +237,24 @@ static void region_is_sealed(struct guest *g)
 	guest_sync(g);
 }
 
-#define CHAIN(what) { #what, what }
+#define CHAIN(what)         \
+	{                   \
+#what, what \
+	}
 
 static const struct {
 	const char *name;
 	void (*run)(struct guest *g);
 } chains[] = {
-	CHAIN(accepted_connects), CHAIN(waiting_goes),	      CHAIN(listener_connects),
-	CHAIN(closed_while_sending), CHAIN(bytes_after_the_end), CHAIN(empty_datagrams),
-	CHAIN(lingers),		     CHAIN(congestion),	      CHAIN(region_is_sealed),
+	CHAIN(accepted_connects),
+	CHAIN(waiting_goes),
+	CHAIN(listener_connects),
+	CHAIN(closed_while_sending),
+	CHAIN(bytes_after_the_end),
+	CHAIN(empty_datagrams),
+	CHAIN(lingers),
+	CHAIN(congestion),
+	CHAIN(region_is_sealed),
 };
 
 void run_chains(uint64_t seed)

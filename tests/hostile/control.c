@@ -190,8 +190,9 @@ static void cycles(void)
 
 /* What is sent, and how, so that canald has the last of it. */
 enum closing { AS_DUMMY, AS_WAITER, TOO_MANY, BEHIND_A_DUMMY, UNREAD, BEFORE_HELLO, CLOSINGS };
-static const char *const closing_name[CLOSINGS] = { "as a dummy", "as a waiter", "one too many",
-						    "behind a dummy", "unread", "before HELLO" };
+static const char *const closing_name[CLOSINGS] = {
+	"as a dummy", "as a waiter", "one too many", "behind a dummy", "unread", "before HELLO"
+};
 
 static int backlog_open(struct sockaddr_in *ret_name)
 {
@@ -228,8 +229,8 @@ static int lingering(const struct sockaddr_in *to)
 /* Dies at once: a process that ends does not linger, so canald is the one. */
 static void leave_closing(enum closing how, const struct sockaddr_in *to)
 {
-	struct canal_local packet = packet_of(how == AS_WAITER ? CANAL_LOCAL_WAITER :
-								 CANAL_LOCAL_DUMMY);
+	struct canal_local packet =
+		packet_of(how == AS_WAITER ? CANAL_LOCAL_WAITER : CANAL_LOCAL_DUMMY);
 	unsigned int count = how == TOO_MANY ? 40 : 1;
 	struct guest g;
 	int fds[40], ends[2];

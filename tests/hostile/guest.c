@@ -99,7 +99,9 @@ int conn_answer(int conn, struct canal_local *packet, int fds[2])
 		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
 	} control;
 	struct iovec iov = { packet, sizeof(*packet) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
 	struct pollfd pfd = { .fd = conn, .events = POLLIN };
 	ssize_t len;
@@ -218,8 +220,8 @@ bool guest_post(struct guest *g, uint8_t op, uint32_t sock, uint32_t slot, const
 		size_t len)
 {
 	uint64_t pos = 0;
-	struct canal_inr *inr = canal_ring_claim(g->inr, g->shape.inr.count, &g->region->inr_tail,
-						 g->client, &pos);
+	struct canal_inr *inr =
+		canal_ring_claim(g->inr, g->shape.inr.count, &g->region->inr_tail, g->client, &pos);
 
 	if (!inr)
 		return false;
@@ -248,7 +250,8 @@ int32_t guest_call(struct guest *g, uint8_t op, uint32_t sock, uint32_t slot, co
 		guest_kick(g);
 		nap_us(100);
 	}
-	for (unsigned int looks = 0; canal_load_acquire(&call->state) != CANAL_INR_COMPLETED; looks++) {
+	for (unsigned int looks = 0; canal_load_acquire(&call->state) != CANAL_INR_COMPLETED;
+	     looks++) {
 		if (looks % 16)
 			continue;
 		if (guest_closed(g))

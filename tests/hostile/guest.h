@@ -45,8 +45,8 @@ struct guest {
 	struct canal_sub *sub;
 	uint64_t channel_id, token;
 	uint32_t client;
-	uint32_t chunks;           /* TX chunks used */
-	int fds[FDS_MAX];          /* near ends and pipes, closed with the guest */
+	uint32_t chunks;  /* TX chunks used */
+	int fds[FDS_MAX]; /* near ends and pipes, closed with the guest */
 	unsigned int fd_count;
 };
 
@@ -93,8 +93,7 @@ bool guest_post(struct guest *g, uint8_t op, uint32_t sock, uint32_t slot, const
 /* Posts and waits for the answer in @slot; INT32_MIN: the channel was closed. */
 int32_t guest_call(struct guest *g, uint8_t op, uint32_t sock, uint32_t slot, const void *args,
 		   size_t len);
-#define post(g, op, sock, ...) \
-	guest_post(g, op, sock, CANAL_NONE, (uint32_t[6]){ __VA_ARGS__ }, 24)
+#define post(g, op, sock, ...) guest_post(g, op, sock, CANAL_NONE, (uint32_t[6]){ __VA_ARGS__ }, 24)
 #define ask(g, op, sock, ...) guest_call(g, op, sock, 1, (uint32_t[6]){ __VA_ARGS__ }, 24)
 /* Everything before was served. */
 void guest_sync(struct guest *g);

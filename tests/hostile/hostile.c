@@ -17,9 +17,9 @@ static const struct {
 	const char *name;
 	void (*run)(uint64_t seed);
 } parts[] = {
-	{ "cases", run_cases },	      { "stalled", run_stalled },   { "chains", run_chains },
-	{ "scribble", run_scribble }, { "flip", run_flip },	    { "requests", run_requests },
-	{ "storm", run_storm },	      { "control", run_control },   { "flood", run_flood },
+	{ "cases", run_cases },       { "stalled", run_stalled }, { "chains", run_chains },
+	{ "scribble", run_scribble }, { "flip", run_flip },       { "requests", run_requests },
+	{ "storm", run_storm },       { "control", run_control }, { "flood", run_flood },
 	{ "deaths", run_deaths },
 };
 

@@ -50,8 +50,10 @@ static void furnish(struct furnished *f)
 		post(g, CANAL_INR_SUBSCRIBE, i % 2 ? f->a : f->b, i, i % 4, EPOLLIN | EPOLLOUT);
 	guest_sock(g, f->b)->rd_waiters = ~0ull;
 	guest_put(g, f->a, "some bytes", 10);
-	guest_put_dgram(g, f->udp, (struct canal_dgram){ .len = 5,
-			.addr = loopback(guest_sock(g, f->udp)->local.port) }, "hello");
+	guest_put_dgram(g, f->udp,
+			(struct canal_dgram){ .len = 5,
+					      .addr = loopback(guest_sock(g, f->udp)->local.port) },
+			"hello");
 	guest_sync(g);
 }
 
@@ -62,9 +64,11 @@ static void furnish(struct furnished *f)
 
 static uint64_t nasty(uint64_t *rnd)
 {
-	static const uint64_t values[] = { 0, 1, 0xffffffff, 0x7fffffff, 0x80000000, 16384, 32768,
-					   1024, 65536, CANAL_FIFO_MAX, CANAL_FIFO_MAX + 1,
-					   ~0ull, ~0ull - 100, 1ull << 63, 1ull << 32 };
+	static const uint64_t values[] = {
+		0,           1,          0xffffffff, 0x7fffffff,     0x80000000,         16384,
+		32768,       1024,       65536,      CANAL_FIFO_MAX, CANAL_FIFO_MAX + 1, ~0ull,
+		~0ull - 100, 1ull << 63, 1ull << 32
+	};
 	uint32_t which = random_below(rnd, 2 * ARRAY_LEN(values));
 
 	return which < ARRAY_LEN(values) ? values[which] : random_next(rnd);
@@ -106,7 +110,8 @@ static void scribble(struct guest *g, uint64_t *rnd, uint32_t mask)
 static void stir(struct furnished *f, uint64_t *rnd, uint32_t mask)
 {
 	const uint32_t socks[] = { f->listener, f->a, f->b, f->udp };
-	static const uint8_t ops[] = { CANAL_INR_TX, CANAL_INR_TX, CANAL_INR_RX, CANAL_INR_SETSOCKOPT,
+	static const uint8_t ops[] = { CANAL_INR_TX,         CANAL_INR_TX,
+				       CANAL_INR_RX,         CANAL_INR_SETSOCKOPT,
 				       CANAL_INR_GETSOCKOPT, CANAL_INR_SHUTDOWN };
 
 	guest_kick(&f->g);
@@ -297,7 +302,9 @@ static struct canal_addr somewhere(struct chaos *c)
 		a.port = htons(refused[below(c, 3)]);
 		return a;
 	case 2:
-		return (struct canal_addr){ .family = AF_INET6, .port = a.port, .ip = { [15] = 1 } };
+		return (struct canal_addr){ .family = AF_INET6,
+					    .port = a.port,
+					    .ip = { [15] = 1 } };
 	case 3:
 		a.ip[3] = (uint8_t)below(c, 256);
 		return a;
@@ -319,7 +326,8 @@ static struct canal_addr own_place(struct chaos *c)
 	if (!below(c, 4))
 		memset(a.ip, 0, sizeof(a.ip));
 	if (!below(c, 4))
-		a = (struct canal_addr){ .family = AF_INET6, .ip = { [15] = (uint8_t)below(c, 2) } };
+		a = (struct canal_addr){ .family = AF_INET6,
+					 .ip = { [15] = (uint8_t)below(c, 2) } };
 	return a;
 }
 
@@ -368,7 +376,8 @@ static void send_some(struct chaos *c, uint32_t i)
 
 		if (to.family != AF_INET && to.family != AF_INET6)
 			to.family = 0;
-		guest_put_dgram(&c->g, c->sock[i], (struct canal_dgram){ .len = len, .addr = to }, NULL);
+		guest_put_dgram(&c->g, c->sock[i], (struct canal_dgram){ .len = len, .addr = to },
+				NULL);
 	}
 }
 
@@ -400,7 +409,7 @@ static void receive(struct chaos *c, uint32_t i)
 
 static void option(struct chaos *c, uint32_t n)
 {
-	static const uint32_t levels[] = { SOL_SOCKET, SOL_SOCKET, IPPROTO_TCP, IPPROTO_TCP,
+	static const uint32_t levels[] = { SOL_SOCKET, SOL_SOCKET,   IPPROTO_TCP, IPPROTO_TCP,
 					   IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP, 255 };
 	struct canal_call *call = &c->g.call[1 + below(c, 60)];
 	uint32_t slot = (uint32_t)(call - c->g.call), value[6];
@@ -410,15 +419,16 @@ static void option(struct chaos *c, uint32_t n)
 	call->len = below(c, 4) ? 4 : below(c, 300);
 	call->out_max = below(c, 2000);
 	for (int i = 0; i < 8; i++)
-		((uint32_t *)(void *)call->data)[i] = below(c, 3) ? below(c, 3) : (uint32_t)nasty(&c->rnd);
+		((uint32_t *)(void *)call->data)[i] = below(c, 3) ? below(c, 3)
+								  : (uint32_t)nasty(&c->rnd);
 	value[0] = call->level;
 	value[1] = call->name;
 	value[2] = below(c, 3);
 	if (!below(c, 3))
 		guest_post(&c->g, CANAL_INR_SETSOCKOPT, n, CANAL_NONE, value, 12);
 	else
-		guest_post(&c->g, below(c, 2) ? CANAL_INR_SETSOCKOPT : CANAL_INR_GETSOCKOPT, n, slot,
-			   "", 1);
+		guest_post(&c->g, below(c, 2) ? CANAL_INR_SETSOCKOPT : CANAL_INR_GETSOCKOPT, n,
+			   slot, "", 1);
 }
 
 static void resolve(struct chaos *c)
@@ -471,7 +481,8 @@ static void request(struct chaos *c)
 		guest_post(g, CANAL_INR_CLOSE, n, slot, (uint32_t[]){ !below(c, 30) }, 4);
 		break;
 	case 11:
-		post(g, below(c, 2) ? CANAL_INR_TX : CANAL_INR_RX, below(c, 4) ? n : below(c, 32768), 0);
+		post(g, below(c, 2) ? CANAL_INR_TX : CANAL_INR_RX,
+		     below(c, 4) ? n : below(c, 32768), 0);
 		break;
 	case 12:
 	case 13:

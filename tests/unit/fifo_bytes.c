@@ -131,8 +131,10 @@ static void chunk_outside_of_the_arena_is_refused(void **state)
 		put_chunk(f, CANAL_CHUNK, bad[i]);
 		assert_int_equal(pieces(f, 0, CANAL_CHUNK + 1, iov, 4), -EPROTO);
 		assert_int_equal(pieces(f, 0, CANAL_CHUNK, iov, 4), 1);
-		assert_int_equal(canal_fifo_peek(f->fifo.chunk, &f->arena, CANAL_CHUNK, &byte, 1), -EPROTO);
-		assert_int_equal(canal_fifo_poke(f->fifo.chunk, &f->arena, CANAL_CHUNK, &byte, 1), -EPROTO);
+		assert_int_equal(canal_fifo_peek(f->fifo.chunk, &f->arena, CANAL_CHUNK, &byte, 1),
+				 -EPROTO);
+		assert_int_equal(canal_fifo_poke(f->fifo.chunk, &f->arena, CANAL_CHUNK, &byte, 1),
+				 -EPROTO);
 	}
 }
 
@@ -160,7 +162,8 @@ static void nothing_comes_back_before_its_end_was_passed(void **state)
 
 	put_chunk(f, 0, 6);
 	assert_int_equal(canal_fifo_take_back(f->fifo.chunk, &reclaim, 0), CANAL_NONE);
-	assert_int_equal(canal_fifo_take_back(f->fifo.chunk, &reclaim, CANAL_CHUNK - 1), CANAL_NONE);
+	assert_int_equal(canal_fifo_take_back(f->fifo.chunk, &reclaim, CANAL_CHUNK - 1),
+			 CANAL_NONE);
 	assert_int_equal(reclaim, 0);
 	assert_int_equal(f->fifo.chunk[0], 6);
 	assert_int_equal(canal_fifo_take_back(f->fifo.chunk, &reclaim, CANAL_CHUNK), 6);

@@ -13,8 +13,8 @@
  *	TWIN_EARLY_HEAD	head is published before the bytes were read
  *	TWIN_R1, TWIN_R2	the publication of tail, of head, is a plain store
  */
-#include "order_twin.h"
 #include "fifo.h"
+#include "order_twin.h"
 #include "pool.h"
 #include "workers.h"
 
@@ -47,8 +47,8 @@ struct shared {
 
 static struct canal_pool pool_of(struct shared *s)
 {
-	return (struct canal_pool){ &s->pool_head, &s->pool_used, CHUNKS,
-				    (uint8_t *)s->pool_next, sizeof(s->pool_next[0]) };
+	return (struct canal_pool){ &s->pool_head, &s->pool_used, CHUNKS, (uint8_t *)s->pool_next,
+				    sizeof(s->pool_next[0]) };
 }
 
 static uint8_t byte_at(uint64_t pos)
@@ -76,7 +76,8 @@ static uint32_t take_all_back(struct shared *s, const struct canal_pool *pool, u
 }
 
 /* The chunk of @pos. The entry may hold one that was not taken back a round ago. */
-static uint32_t chunk_at(struct shared *s, const struct canal_pool *pool, uint64_t head, uint64_t pos)
+static uint32_t chunk_at(struct shared *s, const struct canal_pool *pool, uint64_t head,
+			 uint64_t pos)
 {
 	struct canal_fifo *f = &s->fifo;
 	uint32_t *entry = &f->chunk[canal_fifo_index(pos)];
@@ -176,7 +177,8 @@ static int check_bytes(const uint8_t *bytes, uint64_t head, uint64_t len)
 	for (uint64_t i = 0; i < len; i++) {
 		if (bytes[i] == byte_at(head + i))
 			continue;
-		fprintf(stderr, "fifo_stress: byte %llu is wrong\n", (unsigned long long)(head + i));
+		fprintf(stderr, "fifo_stress: byte %llu is wrong\n",
+			(unsigned long long)(head + i));
 		return 1;
 	}
 	return 0;
@@ -194,7 +196,8 @@ static int consume_some(struct shared *s, uint64_t head, uint64_t len)
 #endif
 	error = canal_fifo_peek(s->fifo.chunk, &arena, head, bytes, len);
 	if (error) {
-		fprintf(stderr, "fifo_stress: byte %llu is wrong: no chunk\n", (unsigned long long)head);
+		fprintf(stderr, "fifo_stress: byte %llu is wrong: no chunk\n",
+			(unsigned long long)head);
 		return 1;
 	}
 	if (check_bytes(bytes, head, len))
@@ -263,7 +266,10 @@ static int use_chunks(void *arg, unsigned int number)
 int main(int argc, char **argv)
 {
 	struct workers_job jobs[] = {
-		{ produce, NULL, 1 }, { consume, NULL, 2 }, { use_chunks, NULL, 3 }, { use_chunks, NULL, 4 },
+		{ produce, NULL, 1 },
+		{ consume, NULL, 2 },
+		{ use_chunks, NULL, 3 },
+		{ use_chunks, NULL, 4 },
 	};
 	struct shared *s = workers_memory(sizeof(*s));
 

@@ -16,8 +16,8 @@
  */
 #include <fcntl.h>
 
-#include "order_twin.h"
 #include "notify.h"
+#include "order_twin.h"
 #include "wire.h"
 #include "workers.h"
 
@@ -189,7 +189,10 @@ static int host(void *arg, unsigned int number)
 int main(int argc, char **argv)
 {
 	struct workers_job jobs[] = {
-		{ answer_ticks, NULL, 0 }, { answer_ticks, NULL, 1 }, { answer_ticks, NULL, 2 }, { host, NULL, 3 },
+		{ answer_ticks, NULL, 0 },
+		{ answer_ticks, NULL, 1 },
+		{ answer_ticks, NULL, 2 },
+		{ host, NULL, 3 },
 	};
 	struct shared *s = workers_memory(sizeof(*s));
 

@@ -55,25 +55,24 @@ static __attribute__((noipa, unused)) void order_twin_copy(void *to, const void 
 
 #ifdef TWIN_CAS_RELAXED
 #undef canal_cas
-#define canal_cas(p, from, to)                                               \
-	__extension__({                                                      \
-		__typeof__(*(p)) canal_cas_from = (from);                    \
-		__atomic_compare_exchange_n((p), &canal_cas_from, (to),      \
-					    false, __ATOMIC_RELAXED,         \
-					    __ATOMIC_RELAXED);               \
+#define canal_cas(p, from, to)                                                                   \
+	__extension__({                                                                          \
+		__typeof__(*(p)) canal_cas_from = (from);                                        \
+		__atomic_compare_exchange_n((p), &canal_cas_from, (to), false, __ATOMIC_RELAXED, \
+					    __ATOMIC_RELAXED);                                   \
 	})
 #endif
 
 #ifdef TWIN_CAS_TORN
 #undef canal_cas
-#define canal_cas(p, from, to)                                               \
-	__extension__({                                                      \
-		bool canal_cas_same = canal_load_acquire(p) == (from);       \
-		if (canal_cas_same) {                                        \
-			sched_yield();                                       \
-			canal_xchg((p), (to));                               \
-		}                                                            \
-		canal_cas_same;                                              \
+#define canal_cas(p, from, to)                                         \
+	__extension__({                                                \
+		bool canal_cas_same = canal_load_acquire(p) == (from); \
+		if (canal_cas_same) {                                  \
+			sched_yield();                                 \
+			canal_xchg((p), (to));                         \
+		}                                                      \
+		canal_cas_same;                                        \
 	})
 #endif
 

@@ -18,14 +18,15 @@ struct shared {
 	uint64_t head;
 	uint32_t used;
 	uint32_t next[COUNT];
-	uint32_t owner[COUNT];  /* who has it, 0 if nobody */
-	uint32_t uses[COUNT];   /* plain: its owner only */
+	uint32_t owner[COUNT]; /* who has it, 0 if nobody */
+	uint32_t uses[COUNT];  /* plain: its owner only */
 	uint32_t stop;
 };
 
 static struct canal_pool pool_of(struct shared *s)
 {
-	return (struct canal_pool){ &s->head, &s->used, COUNT, (uint8_t *)s->next, sizeof(s->next[0]) };
+	return (struct canal_pool){ &s->head, &s->used, COUNT, (uint8_t *)s->next,
+				    sizeof(s->next[0]) };
 }
 
 static int fault(struct shared *s, const char *what, uint32_t n)
@@ -91,7 +92,10 @@ static int count_numbers(struct shared *s)
 int main(int argc, char **argv)
 {
 	struct workers_job jobs[] = {
-		{ work, NULL, 1 }, { work, NULL, 2 }, { work, NULL, 3 }, { work, NULL, 4 },
+		{ work, NULL, 1 },
+		{ work, NULL, 2 },
+		{ work, NULL, 3 },
+		{ work, NULL, 4 },
 	};
 	struct shared *s = workers_memory(sizeof(*s));
 	int failed = workers_main(argc, argv, jobs, WORKERS, s);

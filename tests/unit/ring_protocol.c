@@ -199,10 +199,10 @@ static void states_that_no_rule_leads_to_are_bad(void **state)
 {
 	struct fixture *f = *state;
 	const uint64_t bad[] = {
-		canal_inr_state(0, CLIENT, 3),			     /* no such phase */
-		canal_inr_state(1, CLIENT, CANAL_INR_READY),	     /* not its slot */
-		canal_inr_state(COUNT, CLIENT, CANAL_INR_READY),     /* next lap */
-		canal_inr_state(COUNT, 0, CANAL_INR_FREE),	     /* next lap */
+		canal_inr_state(0, CLIENT, 3),                   /* no such phase */
+		canal_inr_state(1, CLIENT, CANAL_INR_READY),     /* not its slot */
+		canal_inr_state(COUNT, CLIENT, CANAL_INR_READY), /* next lap */
+		canal_inr_state(COUNT, 0, CANAL_INR_FREE),       /* next lap */
 		canal_inr_state(0xffffffffffffull, CLIENT, CANAL_INR_READY),
 		UINT64_MAX,
 	};

@@ -15,13 +15,13 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "order.h"
@@ -115,8 +115,8 @@ static inline int workers_processes(struct workers_job *jobs, unsigned int count
  *
  * The program's first argument says how they run: threads or processes.
  */
-static inline int workers_main(int argc, char **argv, struct workers_job *jobs,
-			       unsigned int count, void *shared)
+static inline int workers_main(int argc, char **argv, struct workers_job *jobs, unsigned int count,
+			       void *shared)
 {
 	int failed;
 
