@@ -50,13 +50,24 @@ static inline uint8_t *canal_arena_chunk(const struct canal_arena *a, uint32_t n
 	return a->base + ((uint64_t)n << CANAL_CHUNK_SHIFT);
 }
 
-/* Before first use, and when a socket number is used again. */
+/* When a socket number is used again: chunks stay in the table for the next one,
+ * and a lock is not taken from who still holds it. */
+static inline void canal_fifo_reset(struct canal_fifo *f, uint32_t limit)
+{
+	f->tail = f->head = f->head_seen = f->reclaim = 0;
+	f->limit = limit;
+	f->closed = 0;
+	f->drops = 0;
+	f->idle = 1;
+	f->want_room = 0;
+}
+
+/* Before first use. */
 static inline void canal_fifo_init(struct canal_fifo *f, uint32_t limit)
 {
-	memset(f, 0, offsetof(struct canal_fifo, chunk));
 	memset(f->chunk, 0xff, sizeof(f->chunk));
-	f->limit = limit;
-	f->idle = 1;
+	f->tx_lock = f->rx_lock = 0;
+	canal_fifo_reset(f, limit);
 }
 
 /**

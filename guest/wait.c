@@ -413,23 +413,30 @@ static void trim_table(struct channel *ch, struct canal_fifo *f)
 	canal_write_once(&f->reclaim, f->tail & ~(uint64_t)(CANAL_CHUNK - 1));
 }
 
-/* Whether there is nothing more to do for @s. */
+/*
+ * Whether there is nothing more to do for @s, which may be closed by now and its
+ * number in other hands. The host resets no socket while a lock of it is held;
+ * one that ended keeps its chunks for the next of that number.
+ */
 static bool trim_socket(struct channel *ch, struct canal_sock *s)
 {
-	uint32_t state = canal_load_acquire(&s->state);
 	struct canal_fifo *f = &s->tx;
-	bool empty;
+	uint32_t state;
+	bool done;
 
-	if (state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED)
-		return true;
 	if (!lock_try(&f->tx_lock))
 		return false;
+	/* F1: the lock before the state; pairs with number_locked() of the host */
+	state = canal_load_acquire(&s->state);
+	done = state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED ||
+	       state == CANAL_SOCK_CLOSED;
 	/* R2 acquire: the host has read all before we give the chunk away */
-	empty = canal_load_acquire(&f->head) == f->tail;
-	if (empty)
+	if (!done && canal_load_acquire(&f->head) == f->tail) {
 		trim_table(ch, f);
+		done = true;
+	}
 	lock_drop(&f->tx_lock);
-	return empty;
+	return done;
 }
 
 /* A handler may note on top of us: at worst a socket is forgotten, and its

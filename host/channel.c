@@ -590,16 +590,35 @@ void channel_serve(struct channel *ch, unsigned int budget)
 
 /* --- numbers of sockets ------------------------------------------------ */
 
-/* TX chunks that the last socket of this number held stay for the next one. */
-static void fifo_fresh(struct canal_fifo *f, uint32_t limit, bool whole)
+/* A free number is tried this often before the guest is told that there is none. */
+#define LOCKED_TRIES 16
+
+/*
+ * Whether a thread of the guest is still at a socket that ended (wait_trim()): a
+ * reset would change it under its hands. F1: sock_destroy() stored the state before
+ * this looks; whoever takes the lock later sees the state.
+ */
+static bool number_locked(struct channel *ch, uint32_t n)
 {
-	if (whole) {
-		canal_fifo_init(f, limit);
-		return;
+	const struct canal_sock *shared = channel_shared(ch, n);
+
+	return canal_load_acquire(&shared->tx.tx_lock) || canal_load_acquire(&shared->rx.rx_lock);
+}
+
+/* The free number that was used last; one that is locked waits further below. */
+static uint32_t pop_number(struct channel *ch)
+{
+	for (uint32_t i = 0; i < ch->free_count && i < LOCKED_TRIES; i++) {
+		uint32_t *top = &ch->free_socks[ch->free_count - 1], n = *top;
+
+		if (!number_locked(ch, n)) {
+			ch->free_count--;
+			return n;
+		}
+		*top = ch->free_socks[i];
+		ch->free_socks[i] = n;
 	}
-	memset(f, 0, offsetof(struct canal_fifo, chunk));
-	f->limit = limit;
-	f->idle = 1;
+	return CANAL_NONE;
 }
 
 /* A number for a new socket, its shared part reset; CANAL_NONE at the limit. */
@@ -608,15 +627,22 @@ uint32_t channel_take_number(struct channel *ch)
 	struct canal_sock *shared;
 	uint32_t n;
 
-	if (!ch->free_count || fds_short())
+	if (fds_short())
 		return CANAL_NONE;
-	n = ch->free_socks[--ch->free_count];
+	n = pop_number(ch);
+	if (n == CANAL_NONE)
+		return n;
 	shared = channel_shared(ch, n);
 	memset(shared, 0, offsetof(struct canal_sock, tx));
 	shared->generation = ++ch->generation[n];
 	shared->state = CANAL_SOCK_GRANTED;
-	fifo_fresh(&shared->tx, DEFAULT_TX_LIMIT, ch->generation[n] == 1);
-	fifo_fresh(&shared->rx, DEFAULT_RX_LIMIT, true);
+	if (ch->generation[n] == 1) {
+		canal_fifo_init(&shared->tx, DEFAULT_TX_LIMIT);
+		canal_fifo_init(&shared->rx, DEFAULT_RX_LIMIT);
+	} else {
+		canal_fifo_reset(&shared->tx, DEFAULT_TX_LIMIT);
+		canal_fifo_reset(&shared->rx, DEFAULT_RX_LIMIT);
+	}
 	return n;
 }
 

@@ -52,7 +52,7 @@ static void new_fifo_has_no_chunk(void **state)
 static void piece_within_a_chunk(void **state)
 {
 	struct fixture *f = *state;
-	struct iovec iov[2];
+	struct iovec iov[2] = { { 0 } };
 
 	put_chunk(f, 0, 3);
 	assert_int_equal(pieces(f, 100, 50, iov, 2), 1);
@@ -87,7 +87,7 @@ static void pieces_across_chunks(void **state)
 static void pieces_that_end_with_a_chunk_need_no_next(void **state)
 {
 	struct fixture *f = *state;
-	struct iovec iov[2];
+	struct iovec iov[2] = { { 0 } };
 
 	put_chunk(f, 0, 1);
 	assert_int_equal(pieces(f, 0, CANAL_CHUNK, iov, 2), 1);
@@ -97,7 +97,7 @@ static void pieces_that_end_with_a_chunk_need_no_next(void **state)
 static void pieces_across_the_end_of_the_table(void **state)
 {
 	struct fixture *f = *state;
-	struct iovec iov[2];
+	struct iovec iov[2] = { { 0 } };
 	uint64_t lap = (uint64_t)CANAL_FIFO_MAX * 1000;
 
 	put_chunk(f, lap - 1, 2);
