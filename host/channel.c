@@ -2,15 +2,12 @@
 /*
  * A channel: one region, the processes that use it, and what they may touch.
  *
- * Purpose: lays out the region, keeps the private copy of its shape, takes
- * processes in and lets them go, serves the INR ring, and closes the channel of
- * a guest that breaks the rules.
+ * Purpose: takes processes in and lets them go, serves the INR ring, and closes
+ * the channel of a guest that breaks the rules. region.c has its memory, grant.c
+ * its socket numbers.
  *
  * Invariants
- *  1. No offset, count or position is ever read back from the region.
- *  2. A socket number is in free_socks, or granted (in the grant ring or taken
- *     by a guest that has not used it yet), or names an entry of socks[].
- *  3. A channel is freed only when it has neither clients nor sockets.
+ *  1. A channel is freed only when it has neither clients nor sockets.
  *
  * Ownership and threads: channel_create() in any thread; all else on the poller.
  * Failure: a guest's fault ends in channel_break() and touches nobody else.
@@ -55,92 +52,6 @@ struct counters total_gone;
 #define STALL_LIMIT_NS 5000000000ull
 /* How often to look whether its process still lives. */
 #define STALL_LOOK_NS 10000000ull
-
-/* --- layout ------------------------------------------------------------ */
-
-static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t count, uint32_t stride,
-			     uint64_t align)
-{
-	t->offset = (*end + align - 1) & ~(align - 1);
-	t->count = count;
-	t->stride = stride;
-	*end = t->offset + (uint64_t)count * stride;
-	return t->offset;
-}
-
-/* Fills @r with the shape of a region; the region's length. */
-static uint64_t layout_fill(struct canal_region *r)
-{
-	uint64_t end = sizeof(*r);
-
-	layout_table(&r->inr, &end, CHANNEL_INRS, sizeof(struct canal_inr), 4096);
-	layout_table(&r->grant, &end, CHANNEL_GRANTS, sizeof(uint32_t), 64);
-	layout_table(&r->wait, &end, CHANNEL_WAITS, sizeof(struct canal_wait), 64);
-	layout_table(&r->call, &end, CHANNEL_WAITS, sizeof(struct canal_call), 64);
-	layout_table(&r->set, &end, CHANNEL_SETS, sizeof(struct canal_set), 64);
-	layout_table(&r->sub, &end, CHANNEL_SUBS, sizeof(struct canal_sub), 64);
-	layout_table(&r->sock, &end, CHANNEL_SOCKS, sizeof(struct canal_sock), 64);
-	layout_table(&r->tx_next, &end, CHANNEL_CHUNKS, sizeof(uint32_t), 64);
-	layout_table(&r->tx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
-	layout_table(&r->rx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
-	return end;
-}
-
-static int region_map(struct channel *ch, uint64_t len)
-{
-	ch->region_fd = memfd_create("canal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (ch->region_fd < 0)
-		return -errno;
-	if (ftruncate(ch->region_fd, (off_t)len) ||
-	    fcntl(ch->region_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		return -errno;
-	ch->base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-			ch->region_fd, 0);
-	if (ch->base == MAP_FAILED) {
-		ch->base = NULL;
-		return -errno;
-	}
-	ch->region_len = len;
-	return 0;
-}
-
-/* Pointers into the mapping, from a layout that the guest cannot change. */
-static void region_place(struct channel *ch, const struct canal_region *shape)
-{
-	ch->region = (struct canal_region *)(void *)ch->base;
-	ch->inr = (struct canal_inr *)(void *)(ch->base + shape->inr.offset);
-	ch->grant = (uint32_t *)(void *)(ch->base + shape->grant.offset);
-	ch->wait = (struct canal_wait *)(void *)(ch->base + shape->wait.offset);
-	ch->call = (struct canal_call *)(void *)(ch->base + shape->call.offset);
-	ch->set = (struct canal_set *)(void *)(ch->base + shape->set.offset);
-	ch->sub = (struct canal_sub *)(void *)(ch->base + shape->sub.offset);
-	ch->sock = ch->base + shape->sock.offset;
-	ch->tx = (struct canal_arena){ ch->base + shape->tx.offset, CHANNEL_CHUNKS };
-	ch->rx = (struct canal_arena){ ch->base + shape->rx.offset, CHANNEL_CHUNKS };
-}
-
-static int region_create(struct channel *ch)
-{
-	struct canal_region shape = {
-		.magic = CANAL_WIRE_MAGIC,
-		.version = CANAL_WIRE_VERSION,
-		.header_len = sizeof(shape),
-		.channel_id = ch->id,
-		.spin_looks = settings.spin_looks,
-		.fallback = settings.guest_fallback,
-		.heavy = settings.heavy,
-	};
-	int r;
-
-	shape.region_len = layout_fill(&shape);
-	r = region_map(ch, shape.region_len);
-	if (r)
-		return r;
-	region_place(ch, &shape);
-	memcpy(ch->region, &shape, sizeof(shape));
-	canal_ring_init(ch->inr, CHANNEL_INRS);
-	return 0;
-}
 
 /* --- making and freeing ------------------------------------------------ */
 
@@ -586,113 +497,4 @@ void channel_serve(struct channel *ch, unsigned int budget)
 	}
 	if (ch->broken)
 		channel_tear_down(ch);
-}
-
-/* --- numbers of sockets ------------------------------------------------ */
-
-/* A free number is tried this often before the guest is told that there is none. */
-#define LOCKED_TRIES 16
-
-/*
- * Whether a thread of the guest is still at a socket that ended (wait_trim()): a
- * reset would change it under its hands. F1: sock_destroy() stored the state before
- * this looks; whoever takes the lock later sees the state.
- */
-static bool number_locked(struct channel *ch, uint32_t n)
-{
-	const struct canal_sock *shared = channel_shared(ch, n);
-
-	return canal_load_acquire(&shared->tx.tx_lock) || canal_load_acquire(&shared->rx.rx_lock);
-}
-
-/* The free number that was used last; one that is locked waits further below. */
-static uint32_t pop_number(struct channel *ch)
-{
-	for (uint32_t i = 0; i < ch->free_count && i < LOCKED_TRIES; i++) {
-		uint32_t *top = &ch->free_socks[ch->free_count - 1], n = *top;
-
-		if (!number_locked(ch, n)) {
-			ch->free_count--;
-			return n;
-		}
-		*top = ch->free_socks[i];
-		ch->free_socks[i] = n;
-	}
-	return CANAL_NONE;
-}
-
-/* A number for a new socket, its shared part reset; CANAL_NONE at the limit. */
-uint32_t channel_take_number(struct channel *ch)
-{
-	struct canal_sock *shared;
-	uint32_t n;
-
-	if (fds_short())
-		return CANAL_NONE;
-	n = pop_number(ch);
-	if (n == CANAL_NONE)
-		return n;
-	shared = channel_shared(ch, n);
-	memset(shared, 0, offsetof(struct canal_sock, tx));
-	shared->generation = ++ch->generation[n];
-	shared->state = CANAL_SOCK_GRANTED;
-	if (ch->generation[n] == 1) {
-		canal_fifo_init(&shared->tx, DEFAULT_TX_LIMIT);
-		canal_fifo_init(&shared->rx, DEFAULT_RX_LIMIT);
-	} else {
-		canal_fifo_reset(&shared->tx, DEFAULT_TX_LIMIT);
-		canal_fifo_reset(&shared->rx, DEFAULT_RX_LIMIT);
-	}
-	return n;
-}
-
-void channel_give_number(struct channel *ch, uint32_t n)
-{
-	/* For epoll sets: what they know by this number is gone. */
-	if (!ch->broken)
-		channel_shared(ch, n)->generation = ++ch->generation[n];
-	ch->free_socks[ch->free_count++] = n;
-}
-
-/*
- * Numbers are put into the grant ring as guests take them. How many were taken
- * is the guest's word, so it is held against what was given.
- */
-void channel_grant(struct channel *ch)
-{
-	uint64_t taken = canal_load_acquire(&ch->region->grant_head);
-
-	if (ch->grant_tail - taken > CHANNEL_GRANTS) {
-		channel_break(ch, BROKEN_RING_STATE);
-		return;
-	}
-	while (ch->grant_tail - taken < CHANNEL_GRANTS) {
-		uint32_t n = channel_take_number(ch);
-
-		if (n == CANAL_NONE)
-			return;
-		ch->granted[n] = 1;
-		canal_write_once(&ch->grant[ch->grant_tail % CHANNEL_GRANTS], n);
-		/* G1 release: number and fresh socket before the grant */
-		canal_store_release(&ch->region->grant_tail, ++ch->grant_tail);
-	}
-}
-
-/*
- * The far end of a dummy. It may come before the INR_SOCKET of its socket was
- * served: then it waits for it.
- */
-void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd)
-{
-	if (n < CHANNEL_SOCKS && ch->generation[n] == generation) {
-		if (ch->socks[n]) {
-			sock_set_far(ch->socks[n], fd);
-			return;
-		}
-		if (ch->granted[n] && !ch->early_far[n]) {
-			ch->early_far[n] = fd + 1;
-			return;
-		}
-	}
-	close(fd);
 }

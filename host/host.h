@@ -245,6 +245,9 @@ struct channel {
 	uint32_t *wait_client; /* whose pipe it is */
 	uint32_t *wait_serial; /* and for which use of the slot */
 	uint8_t *wait_owed;    /* to be woken as soon as there is a pipe */
+	bool wakes_owed;       /* or in the next pass: */
+	uint64_t wakes_pass;   /* wakes_left is of this one */
+	uint32_t wakes_left;
 	uint32_t wait_high;    /* slots below this may have a pipe */
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
@@ -278,6 +281,9 @@ static inline struct canal_sock *channel_shared(const struct channel *ch, uint32
 	return (struct canal_sock *)(void *)(ch->sock + (uint64_t)n * sizeof(struct canal_sock));
 }
 
+/* region.c: makes the memory of @ch, whose id is known. 0 or -errno. */
+int region_create(struct channel *ch);
+
 /* Makes a region and an empty channel; it has no poller yet. 0 or -errno. */
 int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *name);
 /* On the poller: takes the channel in / adds one process. The client's control
@@ -300,6 +306,14 @@ void channel_end(struct channel *ch);
 void channel_hear(struct channel *ch, uint32_t number);
 /* On the poller: one pass of INRs, at most @budget. */
 void channel_serve(struct channel *ch, unsigned int budget);
+/* On the poller: frees a channel that has neither clients nor sockets. */
+bool channel_reap(struct channel *ch);
+/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd. */
+void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd);
+/* Finds a channel to JOIN by id, any thread: call on the right poller. */
+struct channel *poller_find_channel(struct poller *p, uint64_t id);
+
+/* grant.c */
 /* On the poller: refills the grant ring. */
 void channel_grant(struct channel *ch);
 /* On the poller: numbers for sockets that the host itself makes. */
@@ -308,12 +322,6 @@ void channel_give_number(struct channel *ch, uint32_t n);
 /* On the poller: the far end of socket @n's dummy arrived. Owns @fd, which is
  * known to be an AF_UNIX socket. */
 void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd);
-/* On the poller: frees a channel that has neither clients nor sockets. */
-bool channel_reap(struct channel *ch);
-/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd. */
-void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd);
-/* Finds a channel to JOIN by id, any thread: call on the right poller. */
-struct channel *poller_find_channel(struct poller *p, uint64_t id);
 
 /* attach_local.c, on the poller: packets waiting on a client's connection. */
 void attach_local_packets(struct client *c);
@@ -491,6 +499,8 @@ void arena_give(struct channel *ch, uint32_t chunk);
 /* wake.c; the caller has published and passed a full fence */
 void wake_socket(struct sock *s, uint32_t events); /* EPOLLIN, EPOLLOUT, ... */
 void wake_slot(struct channel *ch, uint32_t slot);
+/* Those that were too many for the last pass. */
+void wake_owed(struct channel *ch);
 int sub_add(struct channel *ch, struct sock *s, uint32_t sub, uint32_t set, uint32_t events);
 void sub_drop(struct sub *sub);
 

@@ -122,6 +122,7 @@ static void serve_channels(struct poller *p)
 
 	cds_list_for_each_entry_safe(ch, next, &p->channels, link)
 	{
+		wake_owed(ch);
 		/* Without a process nobody asks: what still comes is of one that kept
 		 * the memory, and could make sockets that nothing would ever close. */
 		if (!ch->orphan || ch->broken)

@@ -19,6 +19,19 @@
 
 #include "host.h"
 
+/*
+ * A guest can arm its slots again as fast as they are woken, and each costs a
+ * system call: one for each slot in a pass is enough, more wait for the next.
+ */
+static bool may_wake(struct channel *ch)
+{
+	if (ch->wakes_pass != ch->poller->passes) {
+		ch->wakes_pass = ch->poller->passes;
+		ch->wakes_left = CHANNEL_WAITS;
+	}
+	return ch->wakes_left && ch->wakes_left--;
+}
+
 void wake_slot(struct channel *ch, uint32_t slot)
 {
 	int fd = ch->wait_fd[slot];
@@ -27,9 +40,27 @@ void wake_slot(struct channel *ch, uint32_t slot)
 		ch->wait_owed[slot] = 1;
 		return;
 	}
+	if (!may_wake(ch)) {
+		ch->wait_owed[slot] = 1;
+		ch->wakes_owed = true;
+		ch->poller->work++; /* no sleep before it is paid */
+		return;
+	}
 	/* Non-blocking: a full pipe has wake-ups enough. */
 	(void)!write(fd, "", 1);
 	ch->count.wakes++;
+}
+
+void wake_owed(struct channel *ch)
+{
+	if (!ch->wakes_owed)
+		return;
+	ch->wakes_owed = false;
+	for (uint32_t i = 0; i < ch->wait_high; i++)
+		if (ch->wait_owed[i] && ch->wait_fd[i] >= 0) {
+			ch->wait_owed[i] = 0;
+			wake_slot(ch, i);
+		}
 }
 
 /* Slots n, n + 64, ... of each bit that sleep on this socket, or on several. */

@@ -553,7 +553,7 @@ static void *storm_main(void *arg)
 		for (int i = 0; i < 100; i++, kicks++)
 			guest_kick(&f->g);
 		/* every sleeper wants every wake-up, and a port that is taken is tried again */
-		for (uint32_t n = 0; n < 320; n += 40)
+		for (uint32_t n = 0; n < f->g.shape.wait.count; n++)
 			canal_write_once(&f->g.wait[n].armed, 1);
 		canal_write_once(&guest_sock(&f->g, f->b)->rd_waiters, ~0ull);
 	}
@@ -572,6 +572,10 @@ void run_storm(uint64_t seed)
 	furnish(&f);
 	taken = loopback(guest_sock(&f.g, f.listener)->local.port);
 	n = guest_socket(&f.g, AF_INET, SOCK_STREAM);
+	for (uint32_t slot = 0; slot < f.g.shape.wait.count; slot++)
+		if (slot % 40 || slot >= 320)
+			add_waiter(&f.g, slot);
+	f.g.region->wait_used = f.g.shape.wait.count;
 	for (int i = 0; i < 2; i++)
 		if (pthread_create(&threads[i], NULL, storm_main, &f))
 			fail("pthread_create");
@@ -581,6 +585,8 @@ void run_storm(uint64_t seed)
 		if (guest_name(&f.g, CANAL_INR_BIND, n, taken) != -EADDRINUSE)
 			fail("two sockets of one port");
 		post(&f.g, CANAL_INR_SHUTDOWN, f.b, 9);
+		for (int i = 0; i < 64; i++)
+			post(&f.g, CANAL_INR_SHUTDOWN, f.b, SHUT_RD);
 	}
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
