@@ -426,7 +426,7 @@ static bool trim_socket(struct channel *ch, struct canal_sock *s)
 
 	if (!lock_try(&f->tx_lock))
 		return false;
-	/* F1: the lock before the state; pairs with number_locked() of the host */
+	/* F1 store-load: the lock before the state; pairs with number_locked() of the host */
 	state = canal_load_acquire(&s->state);
 	done = state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED ||
 	       state == CANAL_SOCK_CLOSED;

@@ -21,8 +21,8 @@
 
 /*
  * Whether a thread of the guest is still at a socket that ended (wait_trim()): a
- * reset would change it under its hands. F1: sock_destroy() stored the state before
- * this looks; whoever takes the lock later sees the state.
+ * reset would change it under its hands. F1 store-load: sock_destroy() stored the
+ * state before this looks; whoever takes the lock later sees the state.
  */
 static bool number_locked(struct channel *ch, uint32_t n)
 {
