@@ -177,6 +177,12 @@ enum canal_inr_op {
 	CANAL_INR_UNSUBSCRIBE, /* arg[0] subscription; call if slot is given */
 	CANAL_INR_RESOLVE,     /* call; struct canal_resolve in canal_call.data */
 	CANAL_INR_FALL,        /* a socket went to the kernel; arg[0] errno-like why */
+	CANAL_INR_SEND_REF,    /* call; struct canal_ref in canal_call.data: TX, in place.
+				 Follows what is in TX; bytes that come into TX while
+				 it waits follow it or precede it */
+	CANAL_INR_RECV_REF,    /* call; struct canal_ref. Under rx_lock; takes what there
+				 is now, from RX and then from the kernel */
+	CANAL_INR_REF_STOP,    /* arg[0] wait slot: its SEND_REF ends with what it has */
 	CANAL_INR_OPS,
 };
 
@@ -254,6 +260,27 @@ struct canal_resolve_answer {
 	struct canal_resolved list[CANAL_RESOLVED_MAX];
 	canal_u8 canon[256];
 };
+
+/*
+ * In canal_call.data of CANAL_INR_SEND_REF and CANAL_INR_RECV_REF: buffers of the
+ * calling process, by guest-virtual address, which canald translates with the
+ * table that the driver keeps for that client (mailbox.h). result: bytes, or
+ * -errno: -EOPNOTSUPP no translation here, -EFAULT `miss` is not in the table and
+ * nothing was moved, -EAGAIN nothing could be moved without waiting.
+ */
+struct canal_ref {
+	canal_u32 count; /* of pieces */
+	canal_u32 flags; /* CANAL_REF_* */
+	canal_u64 miss;  /* host: an address that is not in the table; 0: none */
+	canal_u64 taken; /* host, of RECV_REF: bytes of the result that came out of RX;
+			    the guest moves rx.head by as much */
+	struct {
+		canal_u64 address; /* guest-virtual */
+		canal_u64 len;
+	} piece[64];
+};
+
+#define CANAL_REF_DONTWAIT 1u
 
 /* Someone who sleeps: a thread, or an epoll set. */
 struct canal_wait {
@@ -340,6 +367,7 @@ struct canal_region {
 	canal_u64 inr_tail CANAL_NEW_LINE;
 	/* line 6, written by the host: grants given */
 	canal_u64 grant_tail CANAL_NEW_LINE;
+	canal_u32 grant_none; /* looks at an empty ring that there was nothing for */
 	/* line 7, written by the guest: grants taken */
 	canal_u64 grant_head CANAL_NEW_LINE;
 	/* line 8, written by the guest: newest free TX chunk, (tag << 32 | n + 1) */
@@ -349,6 +377,9 @@ struct canal_region {
 	canal_u32 sub_used;  /* subscriptions never used lie from here on */
 	canal_u32 tx_used;   /* TX chunks never used lie from here on */
 	canal_u32 wait_used; /* wait slots at or above this were never used */
+	/* lines 10 and 11, handshake, of a virtual machine only: wait slots to be
+	 * woken, a bit each; the host sets, the driver's interrupt handler takes */
+	canal_u64 woken[16] CANAL_NEW_LINE;
 };
 
 #define CANAL_AT(what, bytes) _Static_assert((what) == (bytes), "layout of the wire: " #what)
@@ -375,6 +406,8 @@ CANAL_AT(sizeof(struct canal_sub), 64);
 CANAL_AT(sizeof(struct canal_table), 16);
 CANAL_AT(offsetof(struct canal_region, broken), 192);
 CANAL_AT(offsetof(struct canal_region, sub_free), 192 + 6 * 64);
-CANAL_AT(sizeof(struct canal_region), 192 + 7 * 64);
+CANAL_AT(offsetof(struct canal_region, woken), 192 + 7 * 64);
+CANAL_AT(sizeof(struct canal_region), 192 + 9 * 64);
+_Static_assert(sizeof(struct canal_ref) <= CANAL_CALL_DATA, "a struct canal_ref fits a call");
 
 #endif

@@ -100,9 +100,13 @@ static void grant_pause(unsigned int tries)
 		nanosleep(&moment, NULL);
 }
 
-/* A free number; asks canald for more when the ring is empty. */
+/*
+ * A free number; asks canald for more when the ring is empty. canald serves the
+ * INR first and fills the ring then: two refusals later it had its chance.
+ */
 static int grant_take(struct channel *ch, uint32_t *ret_n)
 {
+	uint32_t refused = canal_read_once(&ch->region->grant_none);
 	const struct canal_inr ask = {
 		.op = CANAL_INR_NOP,
 		.sock = CANAL_NONE,
@@ -121,7 +125,7 @@ static int grant_take(struct channel *ch, uint32_t *ret_n)
 			return 0;
 		if (ch->dead)
 			return -EPIPE;
-		if (wait_now() >= end)
+		if (canal_read_once(&ch->region->grant_none) - refused >= 2 || wait_now() >= end)
 			return -ENFILE;
 	}
 	return ret;

@@ -20,7 +20,7 @@ uint32_t arena_take(struct channel *ch)
 
 	if (ch->rx_free_count)
 		chunk = ch->rx_free[--ch->rx_free_count];
-	else if (ch->rx_fresh < CHANNEL_CHUNKS)
+	else if (ch->rx_fresh < ch->shape.chunks)
 		chunk = ch->rx_fresh++;
 	else
 		return CANAL_NONE;

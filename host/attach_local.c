@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/syslog.h>
 #include <unistd.h>
 
@@ -99,6 +100,49 @@ static int welcome(const struct client *c, bool with_fds)
 
 	return packet_send(c->fd, &packet, fds, with_fds ? 2 : 0);
 }
+
+/* --- a channel and its processes --------------------------------------- */
+
+static void local_wake(struct channel *ch, uint32_t slot)
+{
+	/* Non-blocking: a full pipe has wake-ups enough. */
+	(void)!write(ch->wait_fd[slot], "", 1);
+}
+
+/* Its processes see the end of their connections; then of their pipes, too. */
+static void local_broken(struct channel *ch)
+{
+	struct client *c;
+
+	cds_list_for_each_entry(c, &ch->clients, link) shutdown(c->fd, SHUT_RDWR);
+}
+
+static void local_left(struct client *c)
+{
+	struct poller *p = c->channel->poller;
+
+	p->ops->unwatch(p->engine, &c->control);
+	close_later(c->fd); /* packets that were not read may hold descriptors */
+}
+
+static void local_release(struct channel *ch)
+{
+	if (ch->base)
+		munmap(ch->base, ch->region_len);
+	if (ch->region_fd >= 0)
+		close(ch->region_fd);
+	if (ch->kick_fd >= 0)
+		close(ch->kick_fd);
+}
+
+const struct transport transport_local = {
+	.name = "local",
+	.wake = local_wake,
+	.broken = local_broken,
+	.hear = attach_local_packets,
+	.left = local_left,
+	.release = local_release,
+};
 
 /* --- a new process ----------------------------------------------------- */
 
@@ -209,6 +253,13 @@ static void name_copy(char *to, size_t to_len, const char *from, size_t from_len
 static bool hello(struct joining *j, const struct canal_local *packet)
 {
 	char name[sizeof(((struct channel *)0)->name)];
+	const struct channel_origin origin = {
+		.transport = &transport_local,
+		.shape = &shape_local,
+		.uid = j->cred.uid,
+		.pid = j->cred.pid,
+		.name = name,
+	};
 	int error;
 
 	if (canal_read_once(&channels_alive) >= settings.max_channels) {
@@ -219,7 +270,7 @@ static bool hello(struct joining *j, const struct canal_local *packet)
 		return false;
 	}
 	name_copy(name, sizeof(name), packet->text, sizeof(packet->text));
-	error = channel_create(&j->channel, j->cred.uid, j->cred.pid, name);
+	error = channel_create(&j->channel, &origin);
 	if (!error) {
 		j->poller = poller_least();
 		error = poller_call(j->poller, joining_hello, j, true);

@@ -57,26 +57,26 @@ struct counters total_gone;
 
 static int tables_create(struct channel *ch)
 {
-	uint32_t limit = settings.max_sockets && settings.max_sockets < CHANNEL_SOCKS
+	uint32_t limit = settings.max_sockets && settings.max_sockets < ch->shape.socks
 				 ? settings.max_sockets
-				 : CHANNEL_SOCKS;
+				 : ch->shape.socks;
 
-	ch->free_socks = malloc(CHANNEL_SOCKS * sizeof(*ch->free_socks));
-	ch->socks = calloc(CHANNEL_SOCKS, sizeof(*ch->socks));
-	ch->rx_free = malloc(CHANNEL_CHUNKS * sizeof(*ch->rx_free));
-	ch->wait_fd = malloc(CHANNEL_WAITS * sizeof(*ch->wait_fd));
-	ch->wait_client = calloc(CHANNEL_WAITS, sizeof(*ch->wait_client));
-	ch->wait_serial = calloc(CHANNEL_WAITS, sizeof(*ch->wait_serial));
-	ch->wait_owed = calloc(CHANNEL_WAITS, sizeof(*ch->wait_owed));
-	ch->subs = calloc(CHANNEL_SUBS, sizeof(*ch->subs));
-	ch->generation = calloc(CHANNEL_SOCKS, sizeof(*ch->generation));
-	ch->granted = calloc(CHANNEL_SOCKS, sizeof(*ch->granted));
-	ch->early_far = calloc(CHANNEL_SOCKS, sizeof(*ch->early_far));
+	ch->free_socks = malloc(ch->shape.socks * sizeof(*ch->free_socks));
+	ch->socks = calloc(ch->shape.socks, sizeof(*ch->socks));
+	ch->rx_free = malloc(ch->shape.chunks * sizeof(*ch->rx_free));
+	ch->wait_fd = malloc(ch->shape.waits * sizeof(*ch->wait_fd));
+	ch->wait_client = calloc(ch->shape.waits, sizeof(*ch->wait_client));
+	ch->wait_serial = calloc(ch->shape.waits, sizeof(*ch->wait_serial));
+	ch->wait_owed = calloc(ch->shape.waits, sizeof(*ch->wait_owed));
+	ch->subs = calloc(ch->shape.subs, sizeof(*ch->subs));
+	ch->generation = calloc(ch->shape.socks, sizeof(*ch->generation));
+	ch->granted = calloc(ch->shape.socks, sizeof(*ch->granted));
+	ch->early_far = calloc(ch->shape.socks, sizeof(*ch->early_far));
 	if (!ch->generation || !ch->granted || !ch->early_far || !ch->free_socks || !ch->socks ||
 	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial ||
 	    !ch->wait_owed || !ch->subs)
 		return -ENOMEM;
-	memset(ch->wait_fd, 0xff, CHANNEL_WAITS * sizeof(*ch->wait_fd));
+	memset(ch->wait_fd, 0xff, ch->shape.waits * sizeof(*ch->wait_fd));
 	for (uint32_t i = 0; i < limit; i++)
 		ch->free_socks[i] = limit - 1 - i;
 	ch->free_count = limit;
@@ -88,12 +88,7 @@ static void channel_free(struct channel *ch)
 	for (uint32_t i = 0; ch->wait_fd && i < ch->wait_high; i++)
 		if (ch->wait_fd[i] >= 0)
 			close(ch->wait_fd[i]);
-	if (ch->base)
-		munmap(ch->base, ch->region_len);
-	if (ch->region_fd >= 0)
-		close(ch->region_fd);
-	if (ch->kick_fd >= 0)
-		close(ch->kick_fd);
+	ch->transport->release(ch);
 	free(ch->free_socks);
 	free(ch->socks);
 	free(ch->rx_free);
@@ -104,14 +99,14 @@ static void channel_free(struct channel *ch)
 	free(ch->subs);
 	free(ch->generation);
 	free(ch->granted);
-	for (uint32_t i = 0; ch->early_far && i < CHANNEL_SOCKS; i++)
+	for (uint32_t i = 0; ch->early_far && i < ch->shape.socks; i++)
 		if (ch->early_far[i] > 0)
 			close(ch->early_far[i] - 1);
 	free(ch->early_far);
 	free(ch);
 }
 
-int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *name)
+int channel_create(struct channel **ret_ch, const struct channel_origin *from)
 {
 	static uint64_t last_id;
 	struct channel *ch = calloc(1, sizeof(*ch));
@@ -119,25 +114,30 @@ int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *na
 
 	if (!ch)
 		return -ENOMEM;
-	ch->region_fd = ch->kick.fd = -1;
-	ch->uid = uid;
-	ch->pid = pid;
+	ch->transport = from->transport;
+	ch->shape = *from->shape;
+	ch->region_fd = ch->kick_fd = ch->kick.fd = -1;
+	ch->uid = from->uid;
+	ch->pid = from->pid;
 	ch->id = canal_fetch_add(&last_id, 1) + 1;
-	strncpy(ch->name, name, sizeof(ch->name) - 1);
+	strncpy(ch->name, from->name, sizeof(ch->name) - 1);
 	CDS_INIT_LIST_HEAD(&ch->clients);
 	CDS_INIT_LIST_HEAD(&ch->farless);
 	CDS_INIT_LIST_HEAD(&ch->link);
-	ch->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	r = ch->kick_fd < 0 ? -errno : 0;
-	if (!r && getrandom(&ch->token, sizeof(ch->token), 0) < 0)
+	r = 0;
+	if (getrandom(&ch->token, sizeof(ch->token), 0) < 0)
 		r = -errno;
 	if (!r)
 		r = tables_create(ch);
-	if (!r)
+	if (!r && !from->base)
 		r = region_create(ch);
 	if (r) {
 		channel_free(ch);
 		return r;
+	}
+	if (from->base) {
+		ch->base = from->base;
+		region_begin(ch);
 	}
 	canal_fetch_add(&channels_alive, 1);
 	*ret_ch = ch;
@@ -160,7 +160,7 @@ int channel_attach(struct channel *ch, struct poller *p)
 
 	ch->poller = p;
 	ch->kick.event = channel_kicked;
-	r = p->ops->watch(p->engine, &ch->kick, ch->kick_fd, EPOLLIN);
+	r = ch->kick_fd < 0 ? 0 : p->ops->watch(p->engine, &ch->kick, ch->kick_fd, EPOLLIN);
 	if (r)
 		return r;
 	cds_list_add_tail(&ch->link, &p->channels);
@@ -186,7 +186,8 @@ bool channel_reap(struct channel *ch)
 		cds_list_del(&ch->link);
 		canal_write_once(&ch->poller->channel_count, ch->poller->channel_count - 1);
 	}
-	ch->poller->ops->unwatch(ch->poller->engine, &ch->kick);
+	if (ch->kick_fd >= 0)
+		ch->poller->ops->unwatch(ch->poller->engine, &ch->kick);
 	add_counters(&total_gone, &ch->count);
 	host_log(LOG_DEBUG, "guest=%s pid=%d: channel %llu freed", ch->name, (int)ch->pid,
 		 (unsigned long long)ch->id);
@@ -254,7 +255,9 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct 
 	c->channel = ch;
 	c->control.event = client_event;
 	c->fd = fd;
-	r = ch->poller->ops->watch(ch->poller->engine, &c->control, fd, EPOLLIN | EPOLLRDHUP);
+	r = fd < 0 ? 0
+		   : ch->poller->ops->watch(ch->poller->engine, &c->control, fd,
+					    EPOLLIN | EPOLLRDHUP);
 	if (r) {
 		free(c);
 		return r;
@@ -264,6 +267,13 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct 
 	ch->orphan = false;
 	*ret_client = c;
 	return 0;
+}
+
+static void drop_waiter(struct channel *ch, uint32_t slot)
+{
+	if (ch->wait_fd[slot] >= 0)
+		close(ch->wait_fd[slot]);
+	ch->wait_fd[slot] = -1;
 }
 
 /*
@@ -276,11 +286,9 @@ static void release_waiters(struct channel *ch, uint32_t client)
 
 	if (used < ch->wait_high)
 		used = ch->wait_high;
-	for (uint32_t i = 0; i < used && i < CHANNEL_WAITS; i++) {
-		if (ch->wait_client[i] == client && ch->wait_fd[i] >= 0) {
-			close(ch->wait_fd[i]);
-			ch->wait_fd[i] = -1;
-		}
+	for (uint32_t i = 0; i < used && i < ch->shape.waits; i++) {
+		if (ch->wait_client[i] == client)
+			drop_waiter(ch, i);
 		if (canal_read_once(&ch->wait[i].owner) != client)
 			continue;
 		canal_write_once(&ch->wait[i].armed, 0u);
@@ -294,7 +302,7 @@ static void release_waiters(struct channel *ch, uint32_t client)
  */
 static void release_sets(struct channel *ch, uint32_t client)
 {
-	for (uint32_t i = 0; i < CHANNEL_SETS; i++) {
+	for (uint32_t i = 0; i < ch->shape.sets; i++) {
 		uint32_t owner = canal_read_once(&ch->set[i].owner);
 
 		if (!owner && !canal_read_once(&ch->set[i].serial))
@@ -311,8 +319,8 @@ static void release_sets(struct channel *ch, uint32_t client)
  */
 static void release_sockets(struct channel *ch)
 {
-	for (uint32_t i = 0; i < CHANNEL_SOCKS && ch->sock_used; i++)
-		if (ch->socks[i] && ch->socks[i]->far_fd < 0 && !ch->socks[i]->released)
+	for (uint32_t i = 0; i < ch->shape.socks && ch->sock_used; i++)
+		if (ch->socks[i] && ch->socks[i]->far_fd == -1 && !ch->socks[i]->released)
 			sock_release(ch->socks[i]);
 }
 
@@ -320,8 +328,7 @@ void channel_drop_client(struct client *c)
 {
 	struct channel *ch = c->channel;
 
-	ch->poller->ops->unwatch(ch->poller->engine, &c->control);
-	close_later(c->fd); /* packets that were not read may hold descriptors */
+	ch->transport->left(c);
 	cds_list_del(&c->link);
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	release_waiters(ch, c->number);
@@ -342,18 +349,17 @@ void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd
 {
 	struct channel *ch = c->channel;
 
-	if (slot >= CHANNEL_WAITS) {
-		close(fd);
-		channel_break(ch, BROKEN_SLOT);
-		return;
-	}
 	/* Late: the slot is in the next hands, whose pipe may be here already. */
-	if (serial != canal_read_once(&ch->wait[slot].serial)) {
-		close(fd);
+	bool late = slot < ch->shape.waits && serial != canal_read_once(&ch->wait[slot].serial);
+
+	if (slot >= ch->shape.waits)
+		channel_break(ch, BROKEN_SLOT);
+	if (slot >= ch->shape.waits || late) {
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
-	if (ch->wait_fd[slot] >= 0)
-		close(ch->wait_fd[slot]);
+	drop_waiter(ch, slot);
 	ch->wait_fd[slot] = fd;
 	ch->wait_serial[slot] = serial;
 	ch->wait_client[slot] = c->number;
@@ -373,8 +379,6 @@ void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd
  */
 void channel_break(struct channel *ch, enum broken why)
 {
-	struct client *c;
-
 	if (ch->broken)
 		return;
 	ch->broken = true;
@@ -383,7 +387,7 @@ void channel_break(struct channel *ch, enum broken why)
 	canal_write_once(&ch->region->broken, (uint32_t)why);
 	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name, (int)ch->pid,
 			 broken_name[why]);
-	cds_list_for_each_entry(c, &ch->clients, link) shutdown(c->fd, SHUT_RDWR);
+	ch->transport->broken(ch);
 }
 
 /* After a break: lets go of everything, outside of the calls that found it. */
@@ -391,7 +395,7 @@ static void channel_tear_down(struct channel *ch)
 {
 	struct client *c, *next;
 
-	for (uint32_t i = 0; i < CHANNEL_SOCKS && ch->sock_used; i++)
+	for (uint32_t i = 0; i < ch->shape.socks && ch->sock_used; i++)
 		if (ch->socks[i] && !ch->socks[i]->dead)
 			sock_destroy(ch->socks[i]);
 	cds_list_for_each_entry_safe(c, next, &ch->clients, link) channel_drop_client(c);
@@ -408,7 +412,7 @@ void channel_hear(struct channel *ch, uint32_t number)
 	struct client *c = channel_client(ch, number);
 
 	if (c)
-		attach_local_packets(c);
+		ch->transport->hear(c);
 }
 
 /* --- the ring ---------------------------------------------------------- */

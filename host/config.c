@@ -29,7 +29,7 @@ struct settings settings = {
 	.cpus = { [0 ... SETTINGS_POLLERS - 1] = -1 },
 	.pollers = 1,
 	.log_level = LOG_INFO,
-	.max_sockets = CHANNEL_SOCKS,
+	.max_sockets = CHANNEL_SOCKS_MAX,
 	.max_channels = 1024,
 	.spin_looks = SPIN_LOOKS_AUTO,
 	.guest_fallback = true,
@@ -167,7 +167,7 @@ static int set_cpu(struct settings *s, const char *value)
 
 static int set_max_sockets(struct settings *s, const char *value)
 {
-	return u32_parse(value, CHANNEL_GRANTS, CHANNEL_SOCKS, &s->max_sockets);
+	return u32_parse(value, CHANNEL_GRANTS, CHANNEL_SOCKS_MAX, &s->max_sockets);
 }
 
 static int set_max_channels(struct settings *s, const char *value)

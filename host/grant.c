@@ -95,8 +95,12 @@ void channel_grant(struct channel *ch)
 	while (ch->grant_tail - taken < CHANNEL_GRANTS) {
 		uint32_t n = channel_take_number(ch);
 
-		if (n == CANAL_NONE)
+		if (n == CANAL_NONE) {
+			/* the guest need not wait for what will not come */
+			if (ch->grant_tail == taken)
+				canal_write_once(&ch->region->grant_none, ++ch->grant_none);
 			return;
+		}
 		ch->granted[n] = 1;
 		canal_write_once(&ch->grant[ch->grant_tail % CHANNEL_GRANTS], n);
 		/* G1 release: number and fresh socket before the grant */
@@ -110,15 +114,16 @@ void channel_grant(struct channel *ch)
  */
 void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd)
 {
-	if (n < CHANNEL_SOCKS && ch->generation[n] == generation) {
+	if (n < ch->shape.socks && ch->generation[n] == generation) {
 		if (ch->socks[n]) {
 			sock_set_far(ch->socks[n], fd);
 			return;
 		}
 		if (ch->granted[n] && !ch->early_far[n]) {
-			ch->early_far[n] = fd + 1;
+			ch->early_far[n] = fd == FD_REMOTE ? FD_REMOTE : fd + 1;
 			return;
 		}
 	}
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }

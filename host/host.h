@@ -159,6 +159,31 @@ void poller_trim(struct poller *p);
 extern struct poller *pollers;
 extern unsigned int poller_count;
 
+/* --- transport --------------------------------------------------------- */
+
+struct channel;
+struct client;
+
+/* In the place of a descriptor: what it would stand for exists, in the guest. */
+#define FD_REMOTE (-2)
+
+/* How canald reaches the processes of a channel; on its poller. */
+struct transport {
+	const char *name;
+	/* Ends the sleep of an armed slot whose wait_fd is there. */
+	void (*wake)(struct channel *ch, uint32_t slot);
+	/* Tells all processes that the channel is over. */
+	void (*broken)(struct channel *ch);
+	/* Serves what waits on the control path of a process. */
+	void (*hear)(struct client *c);
+	/* A process is gone: lets go of its control path. */
+	void (*left)(struct client *c);
+	/* The channel is being freed: lets go of its memory and its kick. */
+	void (*release)(struct channel *ch);
+};
+
+extern const struct transport transport_local; /* attach_local.c */
+
 /* --- channel ----------------------------------------------------------- */
 
 /* Why a channel was closed: docs/wire.md section 8. */
@@ -185,7 +210,7 @@ extern uint64_t broken_count[BROKEN_REASONS]; /* since start */
 /* One process of a channel. */
 struct client {
 	uint32_t number;
-	int fd; /* control connection; -1: gone */
+	int fd; /* control connection, or FD_REMOTE */
 	pid_t pid;
 	uid_t uid;
 	struct channel *channel;
@@ -207,14 +232,29 @@ struct sub {
 	struct cds_list_head link; /* sock.subs */
 };
 
+#define CHANNEL_INRS 1024u
+#define CHANNEL_GRANTS 64u
+#define CHANNEL_WAITS_MAX 1024u
+#define CHANNEL_SOCKS_MAX 32768u
+
+/* How many of each a region has: of all its tables, chunks of each direction. */
+struct channel_shape {
+	uint32_t waits, sets, subs, socks, chunks;
+};
+
+/* Memory that nobody touches costs nothing. */
+extern const struct channel_shape shape_local;
+
 struct channel {
+	const struct transport *transport;
 	uint64_t id, token;
 	uid_t uid;
 	char name[64]; /* program's name, for people */
 	pid_t pid;     /* of the first process */
 	struct poller *poller;
 	struct cds_list_head link; /* poller.channels */
-	/* the region; counts are private, from channel.c's layout */
+	/* the region; its counts are private */
+	struct channel_shape shape;
 	int region_fd;
 	uint8_t *base;
 	uint64_t region_len;
@@ -231,24 +271,25 @@ struct channel {
 	uint64_t inr_pos;
 	uint64_t stalled_since_ns, stall_look_ns;
 	uint64_t grant_tail;
+	uint32_t grant_none;
 	uint32_t *free_socks; /* stack of free numbers */
 	uint32_t free_count;
 	uint32_t *generation; /* of each number */
 	uint8_t *granted;     /* handed out, not yet a socket */
-	int *early_far;       /* far ends that came before, + 1 */
+	int *early_far;       /* far ends that came before, + 1; FD_REMOTE */
 	struct sock **socks;  /* by number; NULL: not in use */
 	uint32_t sock_used;
 	uint32_t *rx_free; /* stack of free RX chunks */
 	uint32_t rx_free_count, rx_fresh;
 	uint32_t rx_in_use;
-	int *wait_fd;          /* write end of each slot's pipe, -1 */
+	int *wait_fd;          /* write end of each slot's pipe, FD_REMOTE, -1 */
 	uint32_t *wait_client; /* whose pipe it is */
 	uint32_t *wait_serial; /* and for which use of the slot */
 	uint8_t *wait_owed;    /* to be woken as soon as there is a pipe */
 	bool wakes_owed;       /* or in the next pass: */
 	uint64_t wakes_pass;   /* wakes_left is of this one */
 	uint32_t wakes_left;
-	uint32_t wait_high;    /* slots below this may have a pipe */
+	uint32_t wait_high; /* slots below this may have a pipe */
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
@@ -262,14 +303,6 @@ struct channel {
 	struct counters count;
 };
 
-#define CHANNEL_INRS 1024u
-#define CHANNEL_GRANTS 64u
-#define CHANNEL_WAITS 1024u
-#define CHANNEL_SETS 1024u
-#define CHANNEL_SUBS 65536u
-#define CHANNEL_SOCKS 32768u
-#define CHANNEL_CHUNKS 16384u
-
 /* Bytes a FIFO may hold unless SO_SNDBUF or SO_RCVBUF say otherwise. */
 #define DEFAULT_TX_LIMIT (256u << 10)
 #define DEFAULT_RX_LIMIT (256u << 10)
@@ -281,11 +314,25 @@ static inline struct canal_sock *channel_shared(const struct channel *ch, uint32
 	return (struct canal_sock *)(void *)(ch->sock + (uint64_t)n * sizeof(struct canal_sock));
 }
 
-/* region.c: makes the memory of @ch, whose id is known. 0 or -errno. */
+/* region.c: bytes of a region of that shape. */
+uint64_t region_length(const struct channel_shape *shape);
+/* Makes the memory and the kick of @ch, whose id and shape are known. 0 or -errno. */
 int region_create(struct channel *ch);
+/* The same where ch->base is mapped already, region_length() bytes. */
+void region_begin(struct channel *ch);
 
-/* Makes a region and an empty channel; it has no poller yet. 0 or -errno. */
-int channel_create(struct channel **ret_ch, uid_t uid, pid_t pid, const char *name);
+struct channel_origin {
+	const struct transport *transport;
+	const struct channel_shape *shape;
+	uint8_t *base; /* the region's memory; NULL: is made, and a kick with it */
+	uid_t uid;
+	pid_t pid;
+	const char *name;
+};
+
+/* Makes an empty channel; it has no poller yet. On failure @base is still the
+ * caller's. 0 or -errno. */
+int channel_create(struct channel **ret_ch, const struct channel_origin *from);
 /* On the poller: takes the channel in / adds one process. The client's control
  * connection is watched from now on (attach_local_packet). */
 int channel_attach(struct channel *ch, struct poller *p);
@@ -308,7 +355,8 @@ void channel_hear(struct channel *ch, uint32_t number);
 void channel_serve(struct channel *ch, unsigned int budget);
 /* On the poller: frees a channel that has neither clients nor sockets. */
 bool channel_reap(struct channel *ch);
-/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd. */
+/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd, or it is
+ * FD_REMOTE. */
 void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd);
 /* Finds a channel to JOIN by id, any thread: call on the right poller. */
 struct channel *poller_find_channel(struct poller *p, uint64_t id);
@@ -320,7 +368,7 @@ void channel_grant(struct channel *ch);
 uint32_t channel_take_number(struct channel *ch);
 void channel_give_number(struct channel *ch, uint32_t n);
 /* On the poller: the far end of socket @n's dummy arrived. Owns @fd, which is
- * known to be an AF_UNIX socket. */
+ * known to be an AF_UNIX socket, or FD_REMOTE. */
 void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd);
 
 /* attach_local.c, on the poller: packets waiting on a client's connection. */
@@ -338,7 +386,7 @@ struct sock {
 	int domain, type;
 	enum canal_sock_state state;
 	int fd;     /* kernel socket, -1 while there is none */
-	int far_fd; /* far end of the dummy, -1 */
+	int far_fd; /* far end of the dummy, FD_REMOTE, -1 */
 	struct engine_handle kernel, far;
 	struct engine_op rx_op, tx_op;
 	struct canal_addr local, peer;
@@ -408,7 +456,7 @@ int sock_kernel(struct sock *s); /* makes the kernel socket if need be */
 int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);
-void sock_set_far(struct sock *s, int fd); /* owns @fd */
+void sock_set_far(struct sock *s, int fd); /* owns @fd; or FD_REMOTE */
 /* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */

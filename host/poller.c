@@ -281,7 +281,8 @@ static bool drained(struct poller *p)
 {
 	struct channel *ch;
 
-	cds_list_for_each_entry(ch, &p->channels, link) for (uint32_t i = 0; i < CHANNEL_SOCKS; i++)
+	cds_list_for_each_entry(ch, &p->channels, link) for (uint32_t i = 0; i < ch->shape.socks;
+							     i++)
 	{
 		uint64_t avail = 0;
 

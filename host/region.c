@@ -12,10 +12,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "host.h"
+
+const struct channel_shape shape_local = {
+	.waits = CHANNEL_WAITS_MAX,
+	.sets = 1024,
+	.subs = 65536,
+	.socks = CHANNEL_SOCKS_MAX,
+	.chunks = 16384,
+};
 
 static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t count, uint32_t stride,
 			     uint64_t align)
@@ -28,20 +37,20 @@ static uint64_t layout_table(struct canal_table *t, uint64_t *end, uint32_t coun
 }
 
 /* Fills @r with the shape of a region; the region's length. */
-static uint64_t layout_fill(struct canal_region *r)
+static uint64_t layout_fill(struct canal_region *r, const struct channel_shape *shape)
 {
 	uint64_t end = sizeof(*r);
 
 	layout_table(&r->inr, &end, CHANNEL_INRS, sizeof(struct canal_inr), 4096);
 	layout_table(&r->grant, &end, CHANNEL_GRANTS, sizeof(uint32_t), 64);
-	layout_table(&r->wait, &end, CHANNEL_WAITS, sizeof(struct canal_wait), 64);
-	layout_table(&r->call, &end, CHANNEL_WAITS, sizeof(struct canal_call), 64);
-	layout_table(&r->set, &end, CHANNEL_SETS, sizeof(struct canal_set), 64);
-	layout_table(&r->sub, &end, CHANNEL_SUBS, sizeof(struct canal_sub), 64);
-	layout_table(&r->sock, &end, CHANNEL_SOCKS, sizeof(struct canal_sock), 64);
-	layout_table(&r->tx_next, &end, CHANNEL_CHUNKS, sizeof(uint32_t), 64);
-	layout_table(&r->tx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
-	layout_table(&r->rx, &end, CHANNEL_CHUNKS, CANAL_CHUNK, 1u << 21);
+	layout_table(&r->wait, &end, shape->waits, sizeof(struct canal_wait), 64);
+	layout_table(&r->call, &end, shape->waits, sizeof(struct canal_call), 64);
+	layout_table(&r->set, &end, shape->sets, sizeof(struct canal_set), 64);
+	layout_table(&r->sub, &end, shape->subs, sizeof(struct canal_sub), 64);
+	layout_table(&r->sock, &end, shape->socks, sizeof(struct canal_sock), 64);
+	layout_table(&r->tx_next, &end, shape->chunks, sizeof(uint32_t), 64);
+	layout_table(&r->tx, &end, shape->chunks, CANAL_CHUNK, 1u << 21);
+	layout_table(&r->rx, &end, shape->chunks, CANAL_CHUNK, 1u << 21);
 	return end;
 }
 
@@ -74,29 +83,44 @@ static void region_place(struct channel *ch, const struct canal_region *shape)
 	ch->set = (struct canal_set *)(void *)(ch->base + shape->set.offset);
 	ch->sub = (struct canal_sub *)(void *)(ch->base + shape->sub.offset);
 	ch->sock = ch->base + shape->sock.offset;
-	ch->tx = (struct canal_arena){ ch->base + shape->tx.offset, CHANNEL_CHUNKS };
-	ch->rx = (struct canal_arena){ ch->base + shape->rx.offset, CHANNEL_CHUNKS };
+	ch->tx = (struct canal_arena){ ch->base + shape->tx.offset, ch->shape.chunks };
+	ch->rx = (struct canal_arena){ ch->base + shape->rx.offset, ch->shape.chunks };
 }
 
-int region_create(struct channel *ch)
+uint64_t region_length(const struct channel_shape *shape)
 {
-	struct canal_region shape = {
+	struct canal_region layout;
+
+	return layout_fill(&layout, shape);
+}
+
+void region_begin(struct channel *ch)
+{
+	struct canal_region layout = {
 		.magic = CANAL_WIRE_MAGIC,
 		.version = CANAL_WIRE_VERSION,
-		.header_len = sizeof(shape),
+		.header_len = sizeof(layout),
 		.channel_id = ch->id,
 		.spin_looks = settings.spin_looks,
 		.fallback = settings.guest_fallback,
 		.heavy = settings.heavy,
 	};
-	int r;
 
-	shape.region_len = layout_fill(&shape);
-	r = region_map(ch, shape.region_len);
+	layout.region_len = ch->region_len = layout_fill(&layout, &ch->shape);
+	region_place(ch, &layout);
+	memcpy(ch->region, &layout, sizeof(layout));
+	canal_ring_init(ch->inr, CHANNEL_INRS);
+}
+
+int region_create(struct channel *ch)
+{
+	int r = region_map(ch, region_length(&ch->shape));
+
 	if (r)
 		return r;
-	region_place(ch, &shape);
-	memcpy(ch->region, &shape, sizeof(shape));
-	canal_ring_init(ch->inr, CHANNEL_INRS);
+	ch->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (ch->kick_fd < 0)
+		return -errno;
+	region_begin(ch);
 	return 0;
 }

@@ -109,7 +109,7 @@ static int serve_unsubscribe(struct channel *ch, const struct canal_inr *inr)
 {
 	uint32_t n = inr->u.arg[0];
 
-	if (n >= CHANNEL_SUBS)
+	if (n >= ch->shape.subs)
 		return RULE_BROKEN;
 	if (ch->subs[n].sock)
 		sub_drop(&ch->subs[n]);
@@ -154,7 +154,7 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 	default:
 		break;
 	}
-	if (inr->sock >= CHANNEL_SOCKS)
+	if (inr->sock >= ch->shape.socks)
 		return RULE_BROKEN;
 	s = ch->socks[inr->sock];
 	/* one that is draining has nobody who could still ask for something */
@@ -181,7 +181,7 @@ void request_serve(struct channel *ch, struct canal_inr *inr)
 		channel_break(ch, BROKEN_CLIENT);
 		return;
 	}
-	if (inr->slot != CANAL_NONE && inr->slot >= CHANNEL_WAITS) {
+	if (inr->slot != CANAL_NONE && inr->slot >= ch->shape.waits) {
 		channel_break(ch, BROKEN_SLOT);
 		return;
 	}

@@ -211,7 +211,7 @@ void resolve_ask(struct channel *ch, uint32_t slot)
 {
 	int error;
 
-	if (slot >= CHANNEL_WAITS) {
+	if (slot >= ch->shape.waits) {
 		channel_break(ch, BROKEN_SLOT);
 		return;
 	}

@@ -131,7 +131,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 	uint32_t n = inr->sock;
 	struct sock *s;
 
-	if (n >= CHANNEL_SOCKS || !ch->granted[n] || !is_served(domain, type, (int)inr->u.arg[2]))
+	if (n >= ch->shape.socks || !ch->granted[n] || !is_served(domain, type, (int)inr->u.arg[2]))
 		return RULE_BROKEN;
 	ch->granted[n] = 0;
 	s = sock_new(ch, n, domain, type);
@@ -139,7 +139,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 		return -ENOMEM;
 	s->maker = inr->client;
 	if (ch->early_far[n]) {
-		sock_set_far(s, ch->early_far[n] - 1);
+		sock_set_far(s, ch->early_far[n] == FD_REMOTE ? FD_REMOTE : ch->early_far[n] - 1);
 		ch->early_far[n] = 0;
 	} else if (!channel_has_client(ch, inr->client)) {
 		sock_release(s);
@@ -566,20 +566,23 @@ static bool far_hung_up(const struct sock *s)
 {
 	struct pollfd pfd = { .fd = s->far_fd };
 
-	return poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR));
+	return s->far_fd >= 0 && poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR));
 }
 
 void sock_set_far(struct sock *s, int fd)
 {
 	struct poller *p = s->channel->poller;
 
-	if (s->far_fd >= 0 || s->released) {
-		close(fd);
+	if (s->far_fd != -1 || s->released) {
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	listen_taken(s);
 	farless_leave(s);
 	s->far_fd = fd;
+	if (fd == FD_REMOTE)
+		return;
 	fds_opened(fd);
 	if (s->close_hint && far_hung_up(s)) {
 		sock_release(s);
@@ -616,11 +619,11 @@ void sock_release_farless(struct channel *ch, uint32_t client)
 
 void sock_close_hint(struct sock *s, uint32_t client, bool never)
 {
-	if (s->far_fd < 0 && never) {
+	if (s->far_fd == -1 && never) {
 		sock_release(s);
 		return;
 	}
-	if (s->far_fd < 0) {
+	if (s->far_fd == -1) {
 		s->close_hint = true;
 		channel_hear(s->channel, client);
 		return;

@@ -111,7 +111,7 @@ static uint32_t tx_chunks(const struct sock *s)
 static void snapshot_sockets(struct channel_snapshot *to, const struct channel *ch)
 {
 	to->socks = calloc(ch->sock_used, sizeof(*to->socks));
-	for (uint32_t i = 0; to->socks && i < CHANNEL_SOCKS && to->sock_count < ch->sock_used;
+	for (uint32_t i = 0; to->socks && i < ch->shape.socks && to->sock_count < ch->sock_used;
 	     i++) {
 		if (!ch->socks[i])
 			continue;

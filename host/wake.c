@@ -27,16 +27,15 @@ static bool may_wake(struct channel *ch)
 {
 	if (ch->wakes_pass != ch->poller->passes) {
 		ch->wakes_pass = ch->poller->passes;
-		ch->wakes_left = CHANNEL_WAITS;
+		ch->wakes_left = ch->shape.waits;
 	}
 	return ch->wakes_left && ch->wakes_left--;
 }
 
 void wake_slot(struct channel *ch, uint32_t slot)
 {
-	int fd = ch->wait_fd[slot];
-
-	if (fd < 0 || ch->wait_serial[slot] != canal_read_once(&ch->wait[slot].serial)) {
+	if (ch->wait_fd[slot] == -1 ||
+	    ch->wait_serial[slot] != canal_read_once(&ch->wait[slot].serial)) {
 		ch->wait_owed[slot] = 1;
 		return;
 	}
@@ -46,8 +45,7 @@ void wake_slot(struct channel *ch, uint32_t slot)
 		ch->poller->work++; /* no sleep before it is paid */
 		return;
 	}
-	/* Non-blocking: a full pipe has wake-ups enough. */
-	(void)!write(fd, "", 1);
+	ch->transport->wake(ch, slot);
 	ch->count.wakes++;
 }
 
@@ -57,7 +55,7 @@ void wake_owed(struct channel *ch)
 		return;
 	ch->wakes_owed = false;
 	for (uint32_t i = 0; i < ch->wait_high; i++)
-		if (ch->wait_owed[i] && ch->wait_fd[i] >= 0) {
+		if (ch->wait_owed[i] && ch->wait_fd[i] != -1) {
 			ch->wait_owed[i] = 0;
 			wake_slot(ch, i);
 		}
@@ -69,8 +67,8 @@ static void wake_bits(struct sock *s, uint64_t bits)
 	struct channel *ch = s->channel;
 	uint32_t used = canal_read_once(&ch->region->wait_used);
 
-	if (used > CHANNEL_WAITS)
-		used = CHANNEL_WAITS;
+	if (used > ch->shape.waits)
+		used = ch->shape.waits;
 	while (bits) {
 		uint32_t slot = (uint32_t)__builtin_ctzll(bits);
 
@@ -106,7 +104,7 @@ static void sub_push(struct channel *ch, struct sub *sub)
 		head = canal_read_once(&set->ready);
 	}
 	slot = canal_read_once(&set->slot);
-	if (slot < CHANNEL_WAITS && canal_take(&ch->wait[slot].armed))
+	if (slot < ch->shape.waits && canal_take(&ch->wait[slot].armed))
 		wake_slot(ch, slot);
 }
 
@@ -144,7 +142,7 @@ int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32
 {
 	struct sub *sub;
 
-	if (n >= CHANNEL_SUBS || set >= CHANNEL_SETS)
+	if (n >= ch->shape.subs || set >= ch->shape.sets)
 		return RULE_BROKEN;
 	sub = &ch->subs[n];
 	if (sub->sock)

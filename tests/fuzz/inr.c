@@ -361,10 +361,16 @@ static const struct engine_ops fake_ops = {
 
 static void open_guest(int i)
 {
+	const struct channel_origin origin = {
+		.transport = &transport_local,
+		.shape = &shape_local,
+		.pid = 1,
+		.name = "fuzz",
+	};
 	struct channel *ch;
 	struct client *c;
 
-	fuzz_check(!channel_create(&ch, 0, 1, "fuzz"));
+	fuzz_check(!channel_create(&ch, &origin));
 	guest_id[i] = ch->id;
 	fuzz_check(!channel_attach(ch, &poller));
 	fuzz_check(!channel_add_client(ch, make_fd(), 1, 0, &c));
@@ -440,7 +446,7 @@ static void post(struct channel *ch)
 	uint64_t pos = ch->inr_pos;
 	struct canal_inr *slot, inr = { .op = fuzz_byte(&input) % (CANAL_INR_OPS + 1) };
 
-	inr.sock = take_number(CHANNEL_SOCKS);
+	inr.sock = take_number(shape_local.socks);
 	if (inr.sock < SOCKS)
 		inr.sock = sock_name((uint8_t)inr.sock);
 	inr.slot = fuzz_byte(&input);
@@ -459,17 +465,17 @@ static void post(struct channel *ch)
 
 static uint64_t take_word(void)
 {
-	static const uint64_t values[] = { 0,
-					   1,
-					   CANAL_NONE,
-					   CANAL_FIFO_MAX,
-					   CANAL_FIFO_MAX + 1,
-					   CANAL_CHUNK,
-					   CHANNEL_CHUNKS,
-					   ~0ull,
-					   ~0ull - 64,
-					   32,
-					   40 };
+	const uint64_t values[] = { 0,
+				    1,
+				    CANAL_NONE,
+				    CANAL_FIFO_MAX,
+				    CANAL_FIFO_MAX + 1,
+				    CANAL_CHUNK,
+				    shape_local.chunks,
+				    ~0ull,
+				    ~0ull - 64,
+				    32,
+				    40 };
 	uint8_t how = fuzz_byte(&input);
 
 	return how < 0x80 ? values[how % (sizeof(values) / sizeof(values[0]))]
@@ -557,7 +563,7 @@ static void arrive(struct channel *ch)
 	if (cds_list_empty(&ch->clients))
 		return;
 	c = cds_list_first_entry(&ch->clients, struct client, link);
-	channel_add_waiter(c, how & 0x40 ? n + CHANNEL_WAITS - 4 : n,
+	channel_add_waiter(c, how & 0x40 ? n + shape_local.waits - 4 : n,
 			   canal_read_once(&ch->wait[n].serial), make_fd());
 }
 
@@ -586,7 +592,7 @@ static void check_sock(const struct sock *s, uint32_t *chunks)
 	for (uint32_t i = 0; i < CANAL_FIFO_CHUNKS; i++) {
 		if (s->rx_chunk[i] == CANAL_NONE)
 			continue;
-		fuzz_check(s->rx_chunk[i] < CHANNEL_CHUNKS);
+		fuzz_check(s->rx_chunk[i] < shape_local.chunks);
 		++*chunks;
 	}
 	fuzz_check(!s->dead);

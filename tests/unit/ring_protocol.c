@@ -15,7 +15,7 @@
 struct fixture {
 	struct canal_inr ring[COUNT];
 	uint64_t tail;
-	uint64_t pos;
+	uint64_t pos = 0;
 };
 
 static int set_up(void **state)
@@ -35,7 +35,7 @@ static struct canal_inr *claim(struct fixture *f, uint64_t *pos)
 
 static void post(struct fixture *f, uint32_t sock)
 {
-	uint64_t pos;
+	uint64_t pos = 0;
 	struct canal_inr *slot = claim(f, &pos);
 
 	assert_non_null(slot);
@@ -99,7 +99,7 @@ static void published_inrs_come_out_in_order(void **state)
 static void full_ring_gives_no_slot(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 
 	for (uint32_t i = 0; i < COUNT; i++)
 		post(f, i);
@@ -116,7 +116,7 @@ static void full_ring_gives_no_slot(void **state)
 static void claimed_slot_stalls_until_published(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 	struct canal_inr *slot = claim(f, &pos);
 
 	post(f, 2);
@@ -139,7 +139,7 @@ static void nobody_stalls_an_empty_ring(void **state)
 static void slot_of_the_dead_is_skipped(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 
 	assert_non_null(claim(f, &pos));
 	post(f, 1);
@@ -157,7 +157,7 @@ static void slot_of_the_dead_is_skipped(void **state)
 static void hint_left_behind_is_moved_on(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 
 	assert_non_null(claim(f, &pos));
 	f->tail = 0;
@@ -170,7 +170,7 @@ static void hint_left_behind_is_moved_on(void **state)
 static void hint_left_behind_a_whole_skip_is_moved_on(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 
 	assert_non_null(claim(f, &pos));
 	f->tail = 0;
@@ -183,7 +183,7 @@ static void hint_left_behind_a_whole_skip_is_moved_on(void **state)
 static void publication_after_skip_is_bad(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t pos;
+	uint64_t pos = 0;
 	struct canal_inr *slot = claim(f, &pos);
 
 	canal_ring_skip(f->ring, COUNT, &f->pos);
