@@ -7,10 +7,10 @@
  * and says which wait slots it woke. Bytes of sockets never go through it.
  *
  * Requests are a ring of CANAL_MAIL_SLOTS: the driver (under its lock) fills slot
- * `tail`, then stores tail + 1 (M1 release), then, if canal_take(&host_asleep)
- * (S1), rings the doorbell. The poller that serves the guest looks at tail in
+ * `tail`, then stores tail + 1 by release, then, if canal_take(&host_asleep)
+ * rings the doorbell. The poller that serves the guest looks at tail in
  * each pass, copies a request out, serves it, stores `result` and then `done` =
- * position + 1 of the slot (M2 release), moves `head`, and, for a request that is
+ * position + 1 of the slot by release, moves `head`, and, for a request that is
  * waited for, interrupts with CANAL_PENDING_MAIL. The driver uses a slot again
  * when it has seen `done` of its last use.
  *
@@ -106,7 +106,7 @@ struct canal_mailbox {
 	canal_u32 host_asleep CANAL_NEW_LINE;
 	/* line 4, written by canald: passes begun. A page that was taken out of a
 	 * translation table is not used any more once this has grown by 2, or
-	 * host_asleep was seen set behind a full fence (M3). */
+	 * host_asleep was seen set behind a full fence. */
 	canal_u64 passes CANAL_NEW_LINE;
 	/* line 5, handshake: bits of channels with woken slots; */
 	canal_u64 pending CANAL_NEW_LINE;

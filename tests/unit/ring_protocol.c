@@ -15,7 +15,7 @@
 struct fixture {
 	struct canal_inr ring[COUNT];
 	uint64_t tail;
-	uint64_t pos = 0;
+	uint64_t pos;
 };
 
 static int set_up(void **state)
