@@ -30,7 +30,8 @@ enum canal_local_type {
 	CANAL_LOCAL_WELCOME,   /* descriptors: region memfd, kick eventfd */
 	CANAL_LOCAL_REFUSED,   /* text says why and what to do */
 	CANAL_LOCAL_WAITER,    /* number = wait slot, extra = its serial;
-				  descriptor: pipe to write one byte to when
+				  descriptor: one end of a socket pair, its
+				  "bell": gets one byte when
 				  the slot is to be woken */
 	CANAL_LOCAL_DUMMY,     /* number = socket, extra = its generation;
 				  descriptor: far end of its dummy */

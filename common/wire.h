@@ -196,8 +196,8 @@ struct canal_inr {
 	canal_u8 pad0;
 	canal_u16 client; /* number of the process, given at attach */
 	canal_u32 sock;
-	canal_u32 slot; /* wait slot whose canal_call is filled; or CANAL_NONE */
-	canal_u32 pad1;
+	canal_u32 slot;       /* wait slot whose canal_call is filled; or CANAL_NONE */
+	canal_u32 generation; /* of sock: an INR that comes late is not the next one's */
 	union {
 		struct canal_addr addr;
 		canal_u32 arg[6];
@@ -306,6 +306,7 @@ struct canal_set {
 	canal_u32 refs;   /* processes that use it; 0: being dropped */
 	canal_u32 serial; /* counts the uses of this number */
 	canal_u32 flags;  /* guest: see epoll_set.h */
+	canal_u32 wakes;  /* guest: events of the bell that were seen */
 };
 
 /* One socket in one set. */

@@ -9,7 +9,7 @@
  *  1. No call here goes through a symbol that libcanal exports (sys.h).
  *  2. Descriptors of our own lie where fd_move_high() puts them; only the near
  *     end of a dummy has a number of the program's.
- *  3. The write end of a wait slot's pipe is canald's alone, so that its end is
+ *  3. The far end of a wait slot's bell is canald's alone, so that its end is
  *     seen as end-of-file.
  *
  * Ownership and threads: packets are sent whole by any thread; attaching and
@@ -284,7 +284,7 @@ int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *r
 	int ends[2], err;
 
 	p.extra = canal_read_once(&ch->wait[slot].serial);
-	err = (int)sys_call2(SYS_pipe2, ends, O_CLOEXEC);
+	err = (int)sys_call4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
 	if (err)
 		return err;
 	if (nonblock)

@@ -5,7 +5,7 @@
  * Purpose: the program holds the kernel's epoll descriptor. What is not canal's is
  * a member of the kernel's instance; canal's sockets are members of a set in the
  * region, made when the first is added. epoll_wait asks both, and sleeps in the
- * kernel's, in which the pipe of the set's wait slot is a member too.
+ * kernel's, in which the bell of the set's wait slot is a member too.
  *
  * Invariants
  *  1. A call that finds a canal socket ready makes no system call, except that

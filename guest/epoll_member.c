@@ -115,7 +115,7 @@ struct epoll_set *member_set_take(uint32_t *ret_number)
 		*es = (struct epoll_set){
 			.number = CANAL_NONE,
 			.used = 1,
-			.pipe_fd = -1,
+			.bell_fd = -1,
 			.nudge_fd = -1,
 		};
 		*ret_number = i;
@@ -513,9 +513,9 @@ static int set_rebuild(struct epoll_set *es, int epfd)
 	struct member *list = es->members, *m;
 	int saved_errno = errno, error;
 
-	(void)real(epoll_ctl)(epfd, EPOLL_CTL_DEL, es->pipe_fd, NULL);
+	(void)real(epoll_ctl)(epfd, EPOLL_CTL_DEL, es->bell_fd, NULL);
 	errno = saved_errno;
-	fd_close_own(es->pipe_fd);
+	fd_close_own(es->bell_fd);
 	for (m = list; m; m = m->es_next)
 		member_extract(m);
 	es->number = CANAL_NONE;
@@ -588,8 +588,8 @@ void member_drop_all(struct epoll_set *es)
 	if (es->number != CANAL_NONE && !set_is_foreign(es) && set_leave(es))
 		set_end(es);
 	lock_leave(&table_lock);
-	if (es->pipe_fd >= 0)
-		fd_close_own(es->pipe_fd);
+	if (es->bell_fd >= 0)
+		fd_close_own(es->bell_fd);
 	if (es->nudge_fd >= 0)
 		fd_close_own(es->nudge_fd);
 	member_set_give(es);

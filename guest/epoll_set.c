@@ -14,7 +14,7 @@
  *  2. Only the owner of pending == 1 may clear it: the host's push passes it to
  *     whoever takes it from set.ready, SUB_MUTED says that the guest has it.
  *  3. When a thread sleeps in the set, either armed is up, or a wake-up (a byte
- *     in the pipe, a count in the eventfd) is on its way that nobody has seen
+ *     in the bell, a count in the eventfd) is on its way that nobody has seen
  *     yet, or the thread that saw it has not left set_collect() yet.
  *  4. Both descriptors are edge-triggered members of the kernel's instance: a
  *     wake-up is used up by being reported, not by being read.
@@ -32,10 +32,10 @@
 
 /* canal_wait.sock of a set's slot: no socket, and not "any". */
 #define SLOT_OF_SET 0xfffffffeu
-#define DRAIN_EVERY 1024
+#define DRAIN_EVERY 64
 
 /* Their addresses are the kernel's tags for what is ours in its instance. */
-static char tag_pipe, tag_nudge;
+static char tag_bell, tag_nudge;
 
 static uint64_t tag_of(const char *tag)
 {
@@ -334,7 +334,7 @@ void set_settle(struct epoll_set *es)
 	int saved_errno = errno;
 	char bytes[256];
 
-	while (real(read)(es->pipe_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
+	while (real(read)(es->bell_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
 		;
 	if (es->nudge_fd >= 0)
 		(void)!real(read)(es->nudge_fd, bytes, 8);
@@ -348,10 +348,11 @@ int set_strip(struct epoll_set *es, struct epoll_event *ev, int count)
 	for (int i = 0; i < count; i++) {
 		uint64_t tag = ev[i].data.u64;
 
-		if (tag == tag_of(&tag_pipe)) {
+		if (tag == tag_of(&tag_bell)) {
 			if (ev[i].events & (EPOLLHUP | EPOLLERR))
 				canal_write_once(&the_channel.dead, true);
-			if (canal_fetch_add(&es->wakes, 1u) % DRAIN_EVERY == DRAIN_EVERY - 1)
+			if (canal_fetch_add(&set_shared(es)->wakes, 1u) % DRAIN_EVERY ==
+			    DRAIN_EVERY - 1)
 				set_settle(es);
 		} else if (tag != tag_of(&tag_nudge)) {
 			ev[kept++] = ev[i];
@@ -566,10 +567,10 @@ static void set_init(struct canal_set *set, uint32_t slot)
 	canal_store_release(&set->refs, 1u); /* E2 release: the set before its use */
 }
 
-/* A wait slot, its pipe an edge-triggered member of the kernel's instance. */
+/* A wait slot, its bell an edge-triggered member of the kernel's instance. */
 static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = tag_of(&tag_pipe) };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.u64 = tag_of(&tag_bell) };
 	int saved_errno = errno;
 	struct waiter w;
 	int error = waiter_claim(&the_channel, true, &w);
@@ -583,7 +584,7 @@ static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
 		errno = saved_errno;
 		return error;
 	}
-	es->pipe_fd = w.fd;
+	es->bell_fd = w.fd;
 	*ret_slot = w.slot;
 	return 0;
 }
@@ -595,7 +596,7 @@ static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
  * looks free to its siblings, and all of them get the same set.
  *
  * Context: under the table's lock. Return: 0, -ENOSPC when the region has no set
- * or wait slot left, or what joining or the making of the pipe gave.
+ * or wait slot left, or what joining or the making of the bell gave.
  */
 int set_make(struct epoll_set *es, int epfd)
 {

@@ -19,7 +19,7 @@ struct epoll_set {
 	uint32_t serial; /* of the region's set, when it was taken */
 	uint32_t client; /* as whom it was taken: differs after fork */
 	uint32_t used;
-	int pipe_fd;     /* read end: canald wakes the set */
+	int bell_fd;     /* near end: canald wakes the set */
 	int nudge_fd;    /* eventfd: a thread wakes another; -1: not needed yet */
 	uint32_t kernel; /* members that the kernel watches, at most */
 	uint32_t calls;

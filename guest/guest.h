@@ -88,7 +88,7 @@ int channel_get(struct channel **ret_ch);
 /* Posts an INR that nobody waits for. 0 or -errno (-EPIPE: channel dead). */
 int channel_post(struct channel *ch, const struct canal_inr *inr);
 
-/* The same; *ret_pos is for channel_passed() (channel_pos.c). */
+/* The same in an attached channel; *ret_pos is for channel_passed(). */
 int channel_post_pos(struct channel *ch, const struct canal_inr *inr, uint64_t *ret_pos);
 
 /* Whether the host has executed the INR at @pos. True late: not before it took
@@ -112,7 +112,7 @@ void channel_kick(struct channel *ch);
 /* Transport (attach_local.c). */
 int attach_local(struct channel *ch, const char *path);
 int attach_local_join(struct channel *ch);
-/* Hands the write end of a wait slot's pipe to canald; *ret_fd: the read end,
+/* Hands the far end of a wait slot's bell to canald; *ret_fd: the near end,
  * blocking or not, at a high number. */
 int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd);
 /* A dummy for a socket to come, lowest free number as socket() would; unpair
@@ -197,7 +197,7 @@ static inline bool sock_connecting(const struct canal_sock *s)
 /* A thread's wait slot; made on the thread's first sleep. */
 struct waiter {
 	uint32_t slot;
-	int fd;          /* read end of its pipe */
+	int fd;          /* near end of its bell */
 	uint32_t client; /* whose it is: differs after fork */
 };
 int waiter_get(struct channel *ch, struct waiter **ret_w);
@@ -205,7 +205,7 @@ int waiter_get(struct channel *ch, struct waiter **ret_w);
  * for it, so that it does not take the wake-up of the sleep below. */
 int waiter_borrow(struct channel *ch, struct waiter *spare, struct waiter **ret_w);
 void waiter_return(struct channel *ch, struct waiter *w);
-/* A wait slot and its pipe for something that is not a thread (an epoll set). */
+/* A wait slot and its bell for something that is not a thread (an epoll set). */
 int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w);
 void waiter_release(struct channel *ch, struct waiter *w);
 /* In a forked child: the parent's threads and their slots are not ours. */
@@ -223,7 +223,7 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg);
  * @words: WAIT_READ and/or WAIT_WRITE: which waiter words get our bit
  *
  * Return: 0 when ready, -EAGAIN at the deadline, -EINTR as Linux would (with
- * no deadline a SA_RESTART handler restarts, as read(2) on the pipe does),
+ * no deadline a SA_RESTART handler restarts, as read(2) on the bell does),
  * -EPIPE when canald is gone. Trims TX FIFOs before it sleeps.
  */
 #define WAIT_READ 1

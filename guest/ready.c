@@ -4,7 +4,7 @@
  *
  * Purpose: select is turned into an array of struct pollfd, so that there is one
  * way to wait. Canal sockets are looked at in shared memory; everything else is
- * gathered for one real ppoll, in which the thread also sleeps, with the pipe of
+ * gathered for one real ppoll, in which the thread also sleeps, with the bell of
  * its wait slot at the end of the array.
  *
  * Invariants
@@ -47,7 +47,7 @@ struct look {
 	bool select;
 	uint32_t canal_count, set_count, kernel_count;
 	uint32_t only;         /* number of the only canal socket, or CANAL_NONE */
-	struct pollfd *kernel; /* of fds what is not canal's; room for the pipe */
+	struct pollfd *kernel; /* of fds what is not canal's; room for the bell */
 	uint32_t *index;       /* where in fds each of those is */
 	int kernel_ready;      /* what the last real ppoll returned */
 };
@@ -227,8 +227,8 @@ static bool tell_sets(const struct look *l, enum set_when when)
 	return ready;
 }
 
-/* Empties the pipe that the real ppoll found readable, or finds canald gone. */
-static void read_pipe(struct channel *ch, const struct pollfd *p)
+/* Empties the bell that the real ppoll found readable, or finds canald gone. */
+static void read_bell(struct channel *ch, const struct pollfd *p)
 {
 	int saved_errno = errno;
 	char bytes[64];
@@ -261,7 +261,7 @@ static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *
 		wait_trim(ch);
 		l->kernel_ready =
 			call_ppoll(l->kernel, l->kernel_count + 1, time_left(deadline, &ts), mask);
-		read_pipe(ch, bell);
+		read_bell(ch, bell);
 	}
 	canal_disarm(&wait->armed);
 	(void)tell_sets(l, SET_AFTER_SLEEP);

@@ -368,8 +368,11 @@ static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint3
 	}
 	*ret_n = entry.sock;
 	time_limits_inherit(channel_sock(ch, entry.sock), ref.s);
-	return no_network(descriptor_make(ch, entry.sock, entry.generation, ref.domain,
-					  SOCK_STREAM | flags, ends));
+	ret = descriptor_make(ch, entry.sock, entry.generation, ref.domain, SOCK_STREAM | flags,
+			      ends);
+	if (ret < 0)
+		abandon(ch, entry.sock, entry.generation);
+	return no_network(ret);
 }
 
 static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
@@ -490,13 +493,19 @@ static int dissolve_stream(struct channel *ch, struct sock_ref ref, struct canal
 
 	lock_take(&ref.s->ctl_lock);
 	connect_mark(ref.s);
+	/* Both FIFOs begin anew: nobody may be at them. canald answers at once. */
+	lock_take(&ref.s->tx.tx_lock);
+	lock_take(&ref.s->rx.rx_lock);
 	ret = channel_post(ch, inr);
-	lock_drop(&ref.s->ctl_lock);
 	if (ret == 0)
 		ret = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_WRITE, connect_ended, ref.s,
 				  WAIT_FOREVER);
 	(void)canal_fetch_and(&ref.s->status, ~SOCK_CONNECT_BEGUN);
 	(void)canal_xchg(&ref.s->so_error, 0u);
+	canal_write_once(&ref.s->shut, 0u);
+	lock_drop(&ref.s->rx.rx_lock);
+	lock_drop(&ref.s->tx.tx_lock);
+	lock_drop(&ref.s->ctl_lock);
 	return no_network(ret);
 }
 

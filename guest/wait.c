@@ -4,7 +4,7 @@
  *
  * Purpose: docs/wire.md section 6. A thread that has to wait looks at shared
  * memory a bounded number of times. Then it arms its wait slot, looks once more
- * and reads from the slot's pipe, into which canald writes one byte.
+ * and reads from the slot's bell, into which canald writes one byte.
  *
  * Invariants
  *  1. The bits in rd_waiters and wr_waiters are never taken back here: a thread
@@ -12,12 +12,12 @@
  *     stays costs canald one look.
  *  2. One sleep per slot at a time. A signal handler that waits on top of a
  *     sleep has a slot of its own (waiter_borrow()).
- *  3. A byte in the pipe means "look again", no more: bytes may be stale.
+ *  3. A byte in the bell means "look again", no more: bytes may be stale.
  *
  * Ownership and threads: a slot belongs to a thread from its first sleep to its
  * exit. What is thread-local here is forgotten in a forked child.
  *
- * Failure: no slot or no pipe left: short naps instead. End-of-file on the pipe:
+ * Failure: no slot or no bell left: short naps instead. End-of-file on the bell:
  * canald is gone, the channel is dead, -EPIPE.
  */
 #include <errno.h>
@@ -41,7 +41,7 @@
 #define POOR_NAP_NS 200000
 /* A thread remembers this many sockets for the trim. */
 #define NOTED 16
-/* Slots whose pipes a forked child closes; the wire has no more. */
+/* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
 
 #define TLS __thread __attribute__((tls_model("initial-exec")))
@@ -90,7 +90,7 @@ static int slot_claim(struct channel *ch, uint32_t *ret_slot)
 		if (canal_read_once(&wait->owner) || !canal_cas(&wait->owner, 0u, ch->client))
 			continue;
 		canal_write_once(&wait->sock, CANAL_NONE);
-		/* The host still has the pipe of the use before. */
+		/* The host still has the bell of the use before. */
 		canal_write_once(&wait->serial, wait->serial + 1);
 		canal_disarm(&wait->armed);
 		canal_write_once(&ch->call[i].state, CANAL_CALL_IDLE);
@@ -287,7 +287,7 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg)
 
 /* --- sleeping ---------------------------------------------------------- */
 
-static int pipe_read(struct channel *ch, long got)
+static int bell_read(struct channel *ch, long got)
 {
 	if (got > 0)
 		return 0;
@@ -298,7 +298,7 @@ static int pipe_read(struct channel *ch, long got)
 }
 
 /* Sleeps until a byte comes; a cancellation point, as the program's call is. */
-static int pipe_sleep(struct channel *ch, int fd, int64_t deadline)
+static int bell_sleep(struct channel *ch, int fd, int64_t deadline)
 {
 	char bytes[64];
 	int saved = errno, err = 0;
@@ -316,7 +316,7 @@ static int pipe_sleep(struct channel *ch, int fd, int64_t deadline)
 	if (!err) {
 		ssize_t got = real(read)(fd, bytes, sizeof(bytes));
 
-		err = pipe_read(ch, got < 0 ? -errno : got);
+		err = bell_read(ch, got < 0 ? -errno : got);
 	}
 	errno = saved;
 	return err;
@@ -335,7 +335,7 @@ static int sleep_once(struct channel *ch, struct canal_sock *s, const struct wai
 	if (words & WAIT_WRITE)
 		canal_arm_bit(&s->wr_waiters, w->slot); /* S1 */
 	if (!ready(arg))
-		err = pipe_sleep(ch, w->fd, deadline);
+		err = bell_sleep(ch, w->fd, deadline);
 	canal_disarm(&slot->armed);
 	return err;
 }
@@ -388,7 +388,7 @@ int wait_slot(struct channel *ch, struct waiter *w, bool (*ready)(void *), void 
 			return -EPIPE;
 		canal_arm(&slot->armed); /* S1 */
 		if (!ready(arg)) {
-			err = pipe_read(ch, sys_call4(SYS_read, w->fd, bytes, sizeof(bytes), 0));
+			err = bell_read(ch, sys_call4(SYS_read, w->fd, bytes, sizeof(bytes), 0));
 			if (err == -EINTR)
 				err = 0;
 		}

@@ -10,11 +10,12 @@
  *     that only its relatives have seen.
  *  2. A descriptor that came with a packet is handed on or closed, whatever
  *     the packet says.
- *  3. A pipe is opened anew before use: its flags are then canald's own, and a
- *     guest cannot make a write to it block.
+ *  3. What a guest sends is one end of a UNIX socket pair, and canald does no
+ *     more than send to it, without waiting, and look whether it hangs up. A
+ *     pipe would not do: its lock can be held by who reads it.
  *  4. No file is asked anything that its file system answers (fstat, open): that
  *     may be the guest's own (FUSE), and never answer.
- *  5. A dummy's far end holds no descriptors in its queue, and gets none: among
+ *  5. Such an end holds no descriptors in its queue, and gets none: among
  *     them could be what keeps the guest's connection or the dummy itself open
  *     for ever.
  *
@@ -28,20 +29,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syslog.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "host.h"
 
 /* Packets of one client in one go; then others have their turn. */
 #define PACKETS_MAX 256
-/* What a program wrote into a dummy before canald had its far end, in pieces. */
-#define QUEUED_MAX 1024
 
 /* Room for the descriptors of a packet, aligned as the kernel wants it. */
 union control {
@@ -105,8 +107,8 @@ static int welcome(const struct client *c, bool with_fds)
 
 static void local_wake(struct channel *ch, uint32_t slot)
 {
-	/* Non-blocking: a full pipe has wake-ups enough. */
-	(void)!write(ch->wait_fd[slot], "", 1);
+	/* Who has not read so many has wake-ups enough. */
+	(void)!send(ch->wait_fd[slot], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Its processes see the end of their connections; then of their pipes, too. */
@@ -334,6 +336,7 @@ bool attach_local_first(int fd, const void *data, size_t len)
 struct arrived {
 	struct canal_local packet;
 	struct guest_fds fds;
+	bool cut; /* canald has no descriptor left for those of the packet */
 };
 
 /* Its length, 0 at the end, -EPROTO for one that is not whole, -errno. */
@@ -344,48 +347,8 @@ static int packet_receive(int fd, struct arrived *a)
 
 	if (len <= 0)
 		return (int)len;
-	return (size_t)len != sizeof(a->packet) || (flags & (MSG_TRUNC | MSG_CTRUNC)) ? -EPROTO
-										      : (int)len;
-}
-
-/* The same pipe with flags of canald's own. A pipe without reader is -ENXIO. */
-static int pipe_reopen(int fd)
-{
-	char path[32];
-	int own;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	return own < 0 ? -errno : own;
-}
-
-/* A pipe, and not a FIFO of some file system. */
-static bool is_pipe(int fd)
-{
-	char path[32], name[16];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return fcntl(fd, F_GETPIPE_SZ) >= 0 && readlink(path, name, sizeof(name)) > 6 &&
-	       memcmp(name, "pipe:[", 6) == 0;
-}
-
-static int waiter(struct client *c, struct arrived *a)
-{
-	int own;
-
-	if (a->fds.count != 1 || !is_pipe(a->fds.fd[0]))
-		return -EPROTO;
-	own = pipe_reopen(a->fds.fd[0]);
-	if (own == -ENXIO) /* who waited there is gone */
-		return 0;
-	if (own < 0) {
-		host_log_limited(LOG_ERR,
-				 "guest=%s pid=%d: pipe of a wait slot: %s: is /proc mounted?",
-				 c->channel->name, (int)c->pid, strerror(-own));
-		return -EPROTO;
-	}
-	channel_add_waiter(c, a->packet.number, a->packet.extra, own);
-	return 0;
+	a->cut = flags & MSG_CTRUNC;
+	return (size_t)len != sizeof(a->packet) || (flags & MSG_TRUNC) ? -EPROTO : (int)len;
 }
 
 static int socket_option(int fd, int name)
@@ -396,44 +359,88 @@ static int socket_option(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
 }
 
-/*
- * One end of a pair: only that hangs up when its other end is closed. SHUT_RD
- * makes the queue's end final, so that it is empty once recv() says so; and if
- * both ends of a pair are sent here, they hang up.
- */
-static bool is_far_end(int fd)
+/* Connected, and not by way of a name, as one end of a pair is. */
+static bool is_connected(int fd)
 {
-	struct guest_fds fds;
-	int tries = QUEUED_MAX, flags;
-	char byte[64];
+	struct sockaddr_un peer;
+	socklen_t len = sizeof(peer);
 
-	if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
-	    socket_option(fd, SO_ACCEPTCONN) != 0 || shutdown(fd, SHUT_RD) < 0)
-		return false;
-	while (guest_recv(fd, byte, sizeof(byte), &fds, &flags) > 0) {
-		guest_fds_close(&fds);
-		if (!--tries)
-			return false;
-	}
-	return true;
+	return !getpeername(fd, (struct sockaddr *)&peer, &len) &&
+	       len == offsetof(struct sockaddr_un, sun_path);
 }
 
-static int dummy(struct client *c, struct arrived *a)
+/*
+ * One end of a pair: only that hangs up when its other end is closed. SHUT_RD
+ * makes the queue's end final, and if both ends of a pair are sent here, they
+ * hang up. Nothing in here takes a lock that the guest could hold: to receive
+ * would (its reader's), so what is queued is not emptied but refused.
+ */
+static bool is_pair_end(int fd)
+{
+	return socket_option(fd, SO_DOMAIN) == AF_UNIX &&
+	       socket_option(fd, SO_TYPE) == SOCK_STREAM && !shutdown(fd, SHUT_RD) &&
+	       is_connected(fd);
+}
+
+/* Bytes come with descriptors only by sendmsg(): no bytes, no descriptors. */
+static bool is_empty(int fd)
+{
+	int queued;
+
+	return !ioctl(fd, SIOCINQ, &queued) && !queued;
+}
+
+/* Takes the one descriptor of a packet: -EPROTO, or -EAGAIN when it is no use. */
+static int pair_end_take(struct arrived *a)
 {
 	int fd;
 
-	if (a->fds.count != 1 || !is_far_end(a->fds.fd[0]))
+	if (a->fds.count != 1 || !is_pair_end(a->fds.fd[0]))
 		return -EPROTO;
+	if (!is_empty(a->fds.fd[0]))
+		return -EAGAIN;
 	fd = a->fds.fd[0];
 	a->fds.fd[0] = -1;
-	channel_add_dummy(c->channel, a->packet.number, a->packet.extra, fd);
-	return 0;
+	fds_opened(fd);
+	return fd;
+}
+
+static int waiter(struct client *c, struct arrived *a)
+{
+	int fd = pair_end_take(a);
+
+	if (fd >= 0)
+		channel_add_waiter(c, a->packet.number, a->packet.extra, fd);
+	return fd < 0 ? fd : 0;
+}
+
+/* A program that wrote into a dummy past libcanal, before canald had its far end,
+ * loses that socket: its bytes came before those in the FIFO, or after. */
+static int dummy(struct client *c, struct arrived *a)
+{
+	int fd = pair_end_take(a);
+
+	if (fd >= 0)
+		channel_add_dummy(c->channel, a->packet.number, a->packet.extra, fd);
+	return fd < 0 ? fd : 0;
+}
+
+/* Not the guest's fault. A socket whose far end was lost has nobody to close it. */
+static void packet_cut(struct channel *ch, const struct canal_local *packet)
+{
+	if (packet->type == CANAL_LOCAL_DUMMY && packet->number < ch->shape.socks &&
+	    ch->generation[packet->number] == packet->extra && ch->socks[packet->number])
+		sock_release(ch->socks[packet->number]);
 }
 
 static int packet_serve(struct client *c, struct arrived *a)
 {
 	if (a->packet.magic != CANAL_LOCAL_MAGIC || a->packet.version != CANAL_WIRE_VERSION)
 		return -EPROTO;
+	if (a->cut) {
+		packet_cut(c->channel, &a->packet);
+		return 0;
+	}
 	switch (a->packet.type) {
 	case CANAL_LOCAL_WAITER:
 		return waiter(c, a);
@@ -464,7 +471,7 @@ static bool packet_next(struct client *c)
 		channel_drop_client(c);
 		return false;
 	}
-	if (r < 0)
+	if (r < 0 && r != -EAGAIN)
 		channel_break(ch, BROKEN_CONTROL);
 	return !ch->broken; /* the rest goes with the connection */
 }

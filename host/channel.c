@@ -232,7 +232,7 @@ static uint32_t client_number(struct channel *ch)
 		ch->last_client = n;
 		if (n > ch->client_high)
 			ch->client_high = n;
-		if (!channel_client(ch, n))
+		if (!channel_has_client(ch, n))
 			return n;
 	}
 	return 0;
@@ -271,14 +271,16 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct 
 
 static void drop_waiter(struct channel *ch, uint32_t slot)
 {
-	if (ch->wait_fd[slot] >= 0)
+	if (ch->wait_fd[slot] >= 0) {
 		close(ch->wait_fd[slot]);
+		fds_closed(ch->wait_fd[slot]);
+	}
 	ch->wait_fd[slot] = -1;
 }
 
 /*
- * The slots of a process that is gone are free again. A slot may have its pipe
- * and be another's already, or be its own and never have had a pipe.
+ * The slots of a process that is gone are free again. A slot may have its bell
+ * and be another's already, or be its own and never have had a bell.
  */
 static void release_waiters(struct channel *ch, uint32_t client)
 {
@@ -349,7 +351,7 @@ void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd
 {
 	struct channel *ch = c->channel;
 
-	/* Late: the slot is in the next hands, whose pipe may be here already. */
+	/* Late: the slot is in the next hands, whose bell may be here already. */
 	bool late = slot < ch->shape.waits && serial != canal_read_once(&ch->wait[slot].serial);
 
 	if (slot >= ch->shape.waits)
@@ -375,7 +377,7 @@ void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd
 
 /*
  * The guest's processes see the end of their control connection and of the
- * pipes of their wait slots, and region.broken.
+ * bells of their wait slots, and region.broken.
  */
 void channel_break(struct channel *ch, enum broken why)
 {

@@ -144,7 +144,7 @@ static int cpus_add(const char *part, const cpu_set_t *allowed, int *cpus, unsig
 	return 0;
 }
 
-/* Gives one poller to each CPU, unless a number of pollers was set. */
+/* Gives one poller to each CPU; a number of pollers that is set later wins. */
 static int set_cpu(struct settings *s, const char *value)
 {
 	int cpus[SETTINGS_POLLERS], error = 0;

@@ -145,6 +145,9 @@ static void listen_event(void)
 {
 	int fd = accept4(control.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+	if (fd >= 0)
+		fds_opened(fd);
+
 	if (fd >= 0) {
 		fresh_add(fd);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {

@@ -63,6 +63,27 @@ void sock_unmark_rx(struct sock *s)
 	cds_list_del(&s->rx_link);
 }
 
+/*
+ * It has something to take in and nothing to put it into (a chunk, a number, a
+ * descriptor). Nobody tells when there is: it is tried again from time to time.
+ */
+void sock_starve(struct sock *s)
+{
+	sock_unmark_rx(s);
+	if (s->starved || s->dead)
+		return;
+	s->starved = true;
+	cds_list_add_tail(&s->starved_link, &s->channel->poller->starved);
+}
+
+void sock_unstarve(struct sock *s)
+{
+	if (!s->starved)
+		return;
+	s->starved = false;
+	cds_list_del(&s->starved_link);
+}
+
 /* --- TX: the host consumes --------------------------------------------- */
 
 bool sock_tx_avail(struct sock *s, uint64_t *ret_bytes)

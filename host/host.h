@@ -125,6 +125,7 @@ struct poller {
 	struct cds_list_head rx_ready; /* struct sock.rx_link */
 	struct cds_list_head trim;     /* struct sock.trim_link: hold RX chunks */
 	struct cds_list_head dead;     /* freed after the next flush */
+	struct cds_list_head starved;  /* struct sock.starved_link: sock_starve() */
 	uint64_t now_ns;               /* of this pass */
 	uint64_t crowded_until_ns;     /* more runnable threads than cores */
 	uint64_t work;                 /* things done in this pass */
@@ -282,14 +283,14 @@ struct channel {
 	uint32_t *rx_free; /* stack of free RX chunks */
 	uint32_t rx_free_count, rx_fresh;
 	uint32_t rx_in_use;
-	int *wait_fd;          /* write end of each slot's pipe, FD_REMOTE, -1 */
-	uint32_t *wait_client; /* whose pipe it is */
+	int *wait_fd;          /* far end of each slot's bell, FD_REMOTE, -1 */
+	uint32_t *wait_client; /* whose bell it is */
 	uint32_t *wait_serial; /* and for which use of the slot */
-	uint8_t *wait_owed;    /* to be woken as soon as there is a pipe */
+	uint8_t *wait_owed;    /* to be woken as soon as there is a bell */
 	bool wakes_owed;       /* or in the next pass: */
 	uint64_t wakes_pass;   /* wakes_left is of this one */
 	uint32_t wakes_left;
-	uint32_t wait_high; /* slots below this may have a pipe */
+	uint32_t wait_high; /* slots below this may have a bell */
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
@@ -355,7 +356,7 @@ void channel_hear(struct channel *ch, uint32_t number);
 void channel_serve(struct channel *ch, unsigned int budget);
 /* On the poller: frees a channel that has neither clients nor sockets. */
 bool channel_reap(struct channel *ch);
-/* On the poller: the pipe of a wait slot's use @serial arrived. Owns @fd, or it is
+/* On the poller: the bell of a wait slot's use @serial arrived. Owns @fd, or it is
  * FD_REMOTE. */
 void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd);
 /* Finds a channel to JOIN by id, any thread: call on the right poller. */
@@ -412,8 +413,9 @@ struct sock {
 	struct cds_list_head hash_link;
 	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
+	int rcvlowat; /* what the guest asked for, or 0 */
 	/* flags */
-	bool rx_starved;   /* parked because the arena is empty */
+	bool starved;      /* in poller.starved */
 	bool was_accepted; /* came out of a listener */
 	bool released;     /* the guest has no descriptor any more */
 	bool close_hint;   /* INR_CLOSE came before the far end */
@@ -432,7 +434,7 @@ struct sock {
 	struct sockaddr_storage op_name; /* of dgram operations */
 	struct sockaddr_storage tx_name;
 	uint32_t op_span, tx_span;
-	struct cds_list_head dead_link;
+	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
 };
 
@@ -521,6 +523,8 @@ void sock_mark_tx(struct sock *s);
 void sock_mark_rx(struct sock *s);
 void sock_unmark_tx(struct sock *s);
 void sock_unmark_rx(struct sock *s);
+void sock_starve(struct sock *s);
+void sock_unstarve(struct sock *s);
 
 /* switch.c: sockets of one canald joined in memory */
 bool switch_connect(struct sock *s, const struct canal_addr *to); /* true: taken */

@@ -87,6 +87,7 @@ void inherit_note(struct sock *s, int level, int name, const void *val, uint32_t
 /* @a came out of @l: what the FIFOs follow at once, all else by inherit_apply(). */
 void inherit_take(struct sock *a, const struct sock *l)
 {
+	a->rcvlowat = l->rcvlowat;
 	a->lingers = l->lingers;
 	if (l->heir_tx_limit)
 		a->shared->tx.limit = a->tx_limit = l->heir_tx_limit;

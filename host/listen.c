@@ -13,10 +13,14 @@
  *     the guest won waits for its dummy, or for the end of that process.
  *
  * Ownership and threads: the poller that owns the channel.
- * Failure: without a free number or descriptor, connections wait in the kernel.
+ * Failure: without a free number or descriptor, connections wait in the kernel,
+ * and are asked for again from time to time (sock_starve()).
  */
+#include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syslog.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -126,17 +130,30 @@ bool listen_push(struct sock *l, struct sock *s)
 	return true;
 }
 
+/* What waits in the kernel is not told again: it is asked for again later. */
+static void accept_failed(struct sock *l, int error)
+{
+	host_log_limited(LOG_WARNING, "guest=%s socket=%u: accept: %s", l->channel->name, l->number,
+			 strerror(error));
+	sock_starve(l);
+}
+
 static bool accept_one(struct sock *l, uint32_t number)
 {
 	int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct sock *s;
 
 	if (fd < 0) {
+		int error = errno;
+
 		channel_give_number(l->channel, number);
-		if (errno != EINTR && errno != ECONNABORTED)
+		if (error == EAGAIN)
 			sock_unmark_rx(l);
+		else if (error != EINTR && error != ECONNABORTED)
+			accept_failed(l, error);
 		return false;
 	}
+	fds_opened(fd);
 	s = sock_new(l->channel, number, l->domain, SOCK_STREAM);
 	if (!s) {
 		close(fd);
@@ -166,6 +183,8 @@ bool listen_rx(struct sock *l)
 			return false;
 		}
 		number = channel_take_number(l->channel);
+		if (number == CANAL_NONE)
+			sock_starve(l);
 		if (number == CANAL_NONE || !accept_one(l, number))
 			return i > 0;
 	}

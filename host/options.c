@@ -10,6 +10,7 @@
  * Failure: -ENOPROTOOPT for what is not in the list, else what the kernel says.
  */
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -198,6 +199,14 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 		return -ENOPROTOOPT;
 	if (level == IPPROTO_TCP && name == TCP_CONGESTION && !congestion_allowed(s, val, len))
 		return -ENOENT;
+	/* canald itself wants to hear of each byte */
+	if (level == SOL_SOCKET && name == SO_RCVLOWAT) {
+		if (len < sizeof(s->rcvlowat))
+			return -EINVAL;
+		memcpy(&s->rcvlowat, val, sizeof(s->rcvlowat));
+		s->rcvlowat = s->rcvlowat < 0 ? INT_MAX : s->rcvlowat ? s->rcvlowat : 1;
+		return 0;
+	}
 	r = sock_kernel(s);
 	if (r)
 		return r;
@@ -240,6 +249,8 @@ int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
 		return r;
 	if (getsockopt(s->fd, level, name, val, &n))
 		return -errno;
+	if (level == SOL_SOCKET && name == SO_RCVLOWAT && s->rcvlowat && n == sizeof(s->rcvlowat))
+		memcpy(val, &s->rcvlowat, n);
 	*len = n;
 	if (s->joined && level == IPPROTO_TCP && name == TCP_INFO && n)
 		*(uint8_t *)val = joined_state(s); /* tcpi_state */

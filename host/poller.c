@@ -186,6 +186,11 @@ void poller_trim(struct poller *p)
 		return;
 	p->trim_at_ns = p->now_ns + TRIM_NS;
 	(void)portpool_trim(p);
+	cds_list_for_each_entry_safe(s, next, &p->starved, starved_link)
+	{
+		sock_unstarve(s);
+		sock_rx_resume(s);
+	}
 	cds_list_for_each_entry_safe(s, next, &p->trim, trim_link) if (!s->channel->broken)
 		sock_rx_trim(s);
 }
@@ -234,7 +239,9 @@ static int64_t sleep_limit(struct poller *p)
 	struct channel *ch;
 
 	cds_list_for_each_entry(ch, &p->channels, link) if (ch->stalled_since_ns) return 1000000;
-	return cds_list_empty(&p->trim) && !portpool_trim(p) ? -1 : (int64_t)TRIM_NS;
+	if (cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
+		return -1;
+	return (int64_t)TRIM_NS;
 }
 
 static void poller_sleep(struct poller *p)
@@ -366,6 +373,7 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->tx_busy);
 	CDS_INIT_LIST_HEAD(&p->rx_ready);
 	CDS_INIT_LIST_HEAD(&p->trim);
+	CDS_INIT_LIST_HEAD(&p->starved);
 	CDS_INIT_LIST_HEAD(&p->dead);
 	for (int i = 0; i < SWITCH_BUCKETS; i++)
 		CDS_INIT_LIST_HEAD(&p->switch_table[i]);

@@ -47,6 +47,8 @@ static int hold_port(uint16_t *ret_port)
 		}
 	}
 	len = sizeof(a);
+	if (fd >= 0)
+		fds_opened(fd);
 	if (fd < 0 || getsockname(fd, &a.sa, &len))
 		return fd;
 	*ret_port = a.v4.sin_port; /* same place in both families */

@@ -21,8 +21,8 @@
 
 #define PORT_RANGE "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
-/* Ports of root's guests; pipes of other users' guests, which are opened anew. */
-#define KEPT (1u << CAP_NET_BIND_SERVICE | 1u << CAP_DAC_OVERRIDE)
+/* Ports of root's guests. */
+#define KEPT (1u << CAP_NET_BIND_SERVICE)
 
 void privilege_drop(void)
 {

@@ -160,6 +160,9 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 	/* one that is draining has nobody who could still ask for something */
 	if (!s || s->dead || s->released)
 		return serve_late(inr);
+	/* Late: the socket that it is for has ended, and its number is another's. */
+	if (inr->op != CANAL_INR_CLOSE && inr->generation != ch->generation[inr->sock])
+		return serve_late(inr);
 	return serve_socket(ch, s, inr, ret_len);
 }
 

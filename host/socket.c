@@ -175,6 +175,7 @@ int sock_kernel(struct sock *s)
 	s->fd = socket(s->domain, s->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0)
 		return -errno;
+	fds_opened(s->fd);
 	inherit_apply(s);
 	if (s->type == SOCK_STREAM)
 		return 0;
@@ -263,6 +264,8 @@ void sock_connected(struct sock *s, int err)
 	} else {
 		s->channel->count.connections++;
 		sock_set_state(s, CANAL_SOCK_CONNECTED);
+		if (s->tx_shut)
+			sock_mark_tx(s); /* its end goes out */
 	}
 	/* N1 release: outcome before the count; a publication */
 	canal_store_fence(&shared->connects, shared->connects + 1);
@@ -281,11 +284,18 @@ static void connect_finished(struct sock *s)
 	else
 		sock_publish_names(s);
 	sock_connected(s, -err);
-	if (!err) {
+	if (!err)
 		sock_mark_rx(s);
-		if (s->tx_shut)
-			sock_mark_tx(s);
-	}
+}
+
+/* The guest holds the locks of both FIFOs. */
+static void fifos_renew(struct sock *s)
+{
+	sock_rx_drop(s);
+	s->tx_head = s->rx_tail = s->rx_reclaim = s->rx_backed = 0;
+	s->rx_parked = false;
+	canal_fifo_reset(&s->shared->tx, s->tx_limit);
+	canal_fifo_reset(&s->shared->rx, s->rx_limit);
 }
 
 /* connect(AF_UNSPEC) on a stream: breaks off, and it may connect anew. */
@@ -304,6 +314,8 @@ static int dissolve(struct sock *s)
 		connect(s->fd, &none, sizeof(none));
 	memset(&s->peer, 0, sizeof(s->peer));
 	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
+	s->rx_hup = s->rx_shut = s->broken_off = false;
+	fifos_renew(s);
 	sock_publish_names(s);
 	sock_set_state(s, CANAL_SOCK_OPEN);
 	return 0;
@@ -465,6 +477,7 @@ static void kernel_close(struct sock *s)
 	else if (s->lingers)
 		linger_off(s->fd);
 	close(s->fd);
+	fds_closed(s->fd);
 	s->fd = -1;
 }
 
@@ -513,6 +526,7 @@ void sock_destroy(struct sock *s)
 	drop_subs(s);
 	sock_unmark_tx(s);
 	sock_unmark_rx(s);
+	sock_unstarve(s);
 	sock_rx_drop(s);
 	sock_set_state(s, CANAL_SOCK_CLOSED);
 	/* a thread may sleep in a call on what another one closed */
@@ -537,7 +551,8 @@ void sock_release(struct sock *s)
 	sock_unmark_rx(s);
 	if (s->state == CANAL_SOCK_LISTENING)
 		listen_stop(s);
-	if (!s->broken_off && !s->channel->broken &&
+	/* Bytes that nobody will read make it a reset, with what is in TX. */
+	if (!s->broken_off && !s->channel->broken && !sock_unread(s) &&
 	    (s->state == CANAL_SOCK_CONNECTED || s->type == SOCK_DGRAM) &&
 	    sock_tx_avail(s, &avail) && avail) {
 		sock_mark_tx(s); /* sock_drained() follows */
@@ -583,7 +598,6 @@ void sock_set_far(struct sock *s, int fd)
 	s->far_fd = fd;
 	if (fd == FD_REMOTE)
 		return;
-	fds_opened(fd);
 	if (s->close_hint && far_hung_up(s)) {
 		sock_release(s);
 		return;
@@ -599,22 +613,28 @@ static uint32_t far_owed_by(const struct sock *s)
 	return s->was_accepted ? (uint32_t)canal_read_once(&s->shared->taken) : s->maker;
 }
 
-static struct sock *farless_find(const struct channel *ch, uint32_t client)
+/* Releases what comes before the first listener, which takes others along. */
+static bool farless_release_some(struct channel *ch, uint32_t client)
 {
-	struct sock *s;
+	struct sock *s, *next;
 
-	cds_list_for_each_entry(s, &ch->farless,
-				farless_link) if (far_owed_by(s) == client) return s;
-	return NULL;
+	cds_list_for_each_entry_safe(s, next, &ch->farless, farless_link)
+	{
+		bool listens = s->state == CANAL_SOCK_LISTENING;
+
+		if (far_owed_by(s) != client)
+			continue;
+		sock_release(s);
+		if (listens)
+			return true;
+	}
+	return false;
 }
 
 void sock_release_farless(struct channel *ch, uint32_t client)
 {
-	struct sock *s;
-
-	/* from the start each time: a listener takes others along */
-	while ((s = farless_find(ch, client)))
-		sock_release(s);
+	while (farless_release_some(ch, client))
+		;
 }
 
 void sock_close_hint(struct sock *s, uint32_t client, bool never)

@@ -38,7 +38,7 @@ static void tx_done(struct engine_op *op, int res)
 		sock_unmark_tx(s);
 		if (s->released)
 			sock_destroy(s);
-		else
+		else if (!s->broken_off) /* else the receive of this pass has told why */
 			sock_fail(s, res, CANAL_CLOSED_RESET);
 	}
 }
@@ -136,8 +136,10 @@ bool stream_rx(struct sock *s)
 		sock_rx_room(s, &room);
 	len = room < s->rx_slice ? room : s->rx_slice;
 	len = sock_rx_prepare(s, len);
-	if (!len)
-		return false; /* no chunk free: stays in the list */
+	if (!len) {
+		sock_starve(s);
+		return false;
+	}
 	n = canal_fifo_pieces(s->rx_chunk, &s->channel->rx, s->rx_tail, len, s->rx_op.iov,
 			      ENGINE_IOV);
 	s->op_span = (uint32_t)len;

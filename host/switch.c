@@ -343,6 +343,11 @@ bool switch_tx(struct sock *s, uint64_t avail)
 	}
 	len = avail < room ? avail : room;
 	len = sock_rx_prepare(d, len < SLICE ? len : SLICE);
+	if (!len) {
+		s->tx_blocked = true; /* until switch_peer_room() */
+		sock_unmark_tx(s);
+		sock_starve(d);
+	}
 	if (!len || !copy_across(s, s->tx_head, d, d->rx_tail, len))
 		return false;
 	s->channel->poller->work++;

@@ -11,8 +11,8 @@
  *     from the private table. set.ready is copied, never used as an index.
  *
  * Ownership and threads: the poller that owns the channel.
- * Failure: a wait slot whose pipe has not arrived yet is woken when it does. A
- * slot goes from hand to hand, and the pipe of its last use is not that pipe.
+ * Failure: a wait slot whose bell has not arrived yet is woken when it does. A
+ * slot goes from hand to hand, and the bell of its last use is not that bell.
  */
 #include <sys/epoll.h>
 #include <unistd.h>

@@ -436,6 +436,29 @@ static void connect_odd_addresses(void)
 	TELL(recv(a, &byte, 1, 0));
 }
 
+/* Nothing of the old connection is in the new one. */
+static void connect_anew(void)
+{
+	struct name unspec = { .ss.ss_family = AF_UNSPEC, .len = 16 }, up;
+	int fd = NEED(socket(family, SOCK_STREAM, 0)), listening = listener(&up), a;
+	char data[8] = "";
+
+	TELL(connect(fd, sa(&up), up.len));
+	a = NEED(accept(listening, NULL, NULL));
+	TELL(send(a, "old", 3, 0));
+	wait_bytes(fd, 3);
+	TELL(shutdown(a, SHUT_WR));
+	TELL(connect(fd, sa(&unspec), unspec.len));
+	TELL(connect(fd, sa(&up), up.len));
+	a = NEED(accept(listening, NULL, NULL));
+	TELL(recv(fd, data, sizeof(data), MSG_DONTWAIT));
+	TELL(send(a, "new", 3, 0));
+	TELL(recv(fd, data, sizeof(data), 0));
+	say("got %.3s", data);
+	TELL(send(fd, "up", 2, 0));
+	TELL(recv(a, data, sizeof(data), 0));
+}
+
 static void connect_bound(void)
 {
 	struct name name, mine = loopback(0), got = { .len = sizeof(got.ss) };
@@ -530,6 +553,7 @@ const struct call_case cases[] = {
 	{ "connect_nonblocking", connect_nonblocking },
 	{ "connect_under_way", connect_under_way },
 	{ "connect_odd_addresses", connect_odd_addresses },
+	{ "connect_anew", connect_anew },
 	{ "connect_bound", connect_bound },
 	{ "connect_both_families", connect_both_families },
 	{ "connect_mapped", connect_mapped },

@@ -139,6 +139,30 @@ static void close_unread(void)
 	TELL(send(fd[0], "x", 1, MSG_NOSIGNAL));
 }
 
+/* Unread bytes reset also what was not sent yet. */
+static void close_unread_and_full(void)
+{
+	static char data[16384];
+	int fd[2];
+
+	stream_pair(fd);
+	TELL(send(fd[0], "abc", 3, 0));
+	wait_bytes(fd[1], 3);
+	set_nonblock(fd[1], true);
+	for (int full = 0; full < 20;) {
+		if (send(fd[1], data, sizeof(data), 0) > 0) {
+			full = 0;
+		} else {
+			full++;
+			nap_ms(1);
+		}
+	}
+	TELL(close(fd[1]));
+	while (recv(fd[0], data, sizeof(data), 0) > 0)
+		;
+	say("ended by %s", strerrorname_np(errno));
+}
+
 static void close_linger_zero(void)
 {
 	const struct linger reset = { .l_onoff = 1 };
@@ -228,6 +252,7 @@ const struct call_case cases[] = {
 	{ "shutdown_half_close", shutdown_half_close },
 	{ "shutdown_wakes", shutdown_wakes },
 	{ "close_unread", close_unread },
+	{ "close_unread_and_full", close_unread_and_full },
 	{ "close_linger_zero", close_linger_zero },
 	{ "close_then_send", close_then_send },
 	{ "close_listener", close_listener },

@@ -450,6 +450,8 @@ static void post(struct channel *ch)
 	if (inr.sock < SOCKS)
 		inr.sock = sock_name((uint8_t)inr.sock);
 	inr.slot = fuzz_byte(&input);
+	if (inr.sock < shape_local.socks) /* some are late */
+		inr.generation = ch->generation[inr.sock] - (inr.slot >= 240);
 	inr.slot = inr.slot < 64 ? inr.slot : CANAL_NONE;
 	inr.client = 1;
 	take_args(&inr);

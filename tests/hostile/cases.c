@@ -548,11 +548,33 @@ static void waiter_out_of_range(struct guest *g)
 	struct canal_local packet = packet_of(CANAL_LOCAL_WAITER);
 	int ends[2];
 
-	if (pipe2(ends, O_CLOEXEC))
-		fail("pipe2");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		fail("socketpair");
 	guest_keep(g, ends[0]);
 	packet.number = g->shape.wait.count;
 	tell(g, packet, ends[1]);
+}
+
+/* Who reads a pipe can hold its lock for as long as he likes. */
+static void waiter_is_a_pipe(struct guest *g)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		fail("pipe2");
+	guest_keep(g, ends[0]);
+	tell(g, packet_of(CANAL_LOCAL_WAITER), ends[1]);
+}
+
+/* It could listen as soon as it is canald's, and would then never hang up. */
+static void dummy_is_not_connected(struct guest *g)
+{
+	sa_family_t family = AF_UNIX;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&family, sizeof(family)))
+		fail("bind: %s", strerror(errno));
+	tell(g, packet_of(CANAL_LOCAL_DUMMY), fd);
 }
 
 /* --- all --------------------------------------------------------------- */
@@ -623,6 +645,8 @@ static const struct {
 	CASE(packet_type, "bad-control"),
 	CASE(hello_again, "bad-control"),
 	CASE(waiter_without_fd, "bad-control"),
+	CASE(waiter_is_a_pipe, "bad-control"),
+	CASE(dummy_is_not_connected, "bad-control"),
 	CASE(fds_three, "bad-control"),
 	CASE(fds_many, "bad-control"),
 	CASE(waiter_of_a_file, "bad-control"),

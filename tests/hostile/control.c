@@ -96,26 +96,26 @@ static void tell(struct guest *g, uint16_t type, uint32_t number, uint32_t extra
 	conn_send(g->conn, &packet, sizeof(packet), &fd, 1);
 }
 
-/* Pipes that are full, that block, that nobody reads, the wrong end of one. */
-static void pipes(void)
+/* Bells that are full, that block, that nobody hears, the wrong end of one. */
+static void bells(void)
 {
 	struct guest g;
 	int ends[2];
 	char byte = 0;
 
 	guest_open(&g);
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
-		fail("pipe2: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
+		fail("socketpair: %s", strerror(errno));
 	guest_keep(&g, ends[0]);
 	guest_keep(&g, ends[1]);
 	tell(&g, CANAL_LOCAL_WAITER, 2, g.wait[2].serial, ends[1]);
-	while (write(ends[1], &byte, 1) == 1)
+	while (send(ends[1], &byte, 1, MSG_NOSIGNAL) == 1)
 		;
 	fcntl(ends[1], F_SETFL, 0);
 	fcntl(ends[0], F_SETFL, 0);
 	tell(&g, CANAL_LOCAL_WAITER, 3, g.wait[3].serial, ends[0]);
-	if (pipe2(ends, O_CLOEXEC))
-		fail("pipe2: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		fail("socketpair: %s", strerror(errno));
 	close(ends[0]);
 	tell(&g, CANAL_LOCAL_WAITER, 4, g.wait[4].serial, ends[1]);
 	close(ends[1]);
@@ -125,7 +125,7 @@ static void pipes(void)
 			guest_call(&g, CANAL_INR_NOP, 0, slot, "", 1);
 		}
 	if (guest_closed(&g))
-		fail("pipes closed the channel");
+		fail("bells closed the channel");
 	guest_close(&g);
 }
 
@@ -292,7 +292,7 @@ void run_control(uint64_t seed)
 	(void)seed;
 	first_packets();
 	joins();
-	pipes();
+	bells();
 	dummies();
 	cycles();
 	for (int how = 0; how < CLOSINGS; how++)

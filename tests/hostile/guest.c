@@ -229,6 +229,7 @@ bool guest_post(struct guest *g, uint8_t op, uint32_t sock, uint32_t slot, const
 	inr->client = (uint16_t)g->client;
 	inr->sock = sock;
 	inr->slot = slot;
+	inr->generation = sock < g->shape.sock.count ? guest_sock(g, sock)->generation : 0;
 	memset(&inr->u, 0, sizeof(inr->u));
 	memcpy(&inr->u, args, len);
 	canal_ring_publish(inr, pos, g->client);

@@ -22,8 +22,8 @@ static void add_waiter(struct guest *g, uint32_t slot)
 	struct canal_local packet = packet_of(CANAL_LOCAL_WAITER);
 	int ends[2];
 
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
-		fail("pipe2: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
+		fail("socketpair: %s", strerror(errno));
 	packet.number = slot;
 	packet.extra = g->wait[slot].serial;
 	conn_send(g->conn, &packet, sizeof(packet), &ends[1], 1);
