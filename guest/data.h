@@ -97,15 +97,26 @@ static inline bool tx_writable(const struct canal_fifo *f)
 	return used < limit && (limit - used) * 3 >= limit;
 }
 
+/* A chunk can be had, or is in hand. */
+static inline bool tx_has_chunk(const struct canal_fifo *f)
+{
+	const struct canal_pool *pool = &the_channel.tx_pool;
+
+	return likely(canal_read_once(pool->used) < pool->count) ||
+	       (uint32_t)canal_read_once(pool->head) ||
+	       canal_read_once(&f->chunk[canal_fifo_index(canal_read_once(&f->tail))]) <
+		       pool->count;
+}
+
 /* The same for who wants to be told: arms want_room before it says no. */
 static inline bool tx_writable_armed(struct canal_fifo *f)
 {
-	if (tx_writable(f))
+	if (tx_writable(f) && tx_has_chunk(f))
 		return true;
 	/* S1: armed (by us or by somebody before) before the last look */
 	if (!canal_load_acquire(&f->want_room))
 		canal_arm(&f->want_room);
-	return tx_writable(f);
+	return tx_writable(f) && tx_has_chunk(f);
 }
 
 /**

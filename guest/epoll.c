@@ -269,9 +269,13 @@ static int look_once(struct epoll_set *es, int epfd, struct epoll_event *ev, int
 		return kernel;
 	tell_end(es);
 	canal = set_collect(es, epfd, ev + kernel, max - kernel, SET_LOOK);
-	if (!kernel && !canal && !due && has_kernel(es))
-		return kernel_look(es, epfd, ev, max);
-	return kernel + canal;
+	if (kernel || canal || due || !has_kernel(es))
+		return kernel + canal;
+	kernel = kernel_look(es, epfd, ev, max);
+	if (kernel < 0)
+		return kernel;
+	/* It may have taken the bell's edge from who sleeps: what rang is for us. */
+	return kernel + set_collect(es, epfd, ev + kernel, max - kernel, SET_LOOK);
 }
 
 static bool is_pushed(void *arg)

@@ -32,7 +32,8 @@
 
 /* canal_wait.sock of a set's slot: no socket, and not "any". */
 #define SLOT_OF_SET 0xfffffffeu
-#define DRAIN_EVERY 64
+/* Few enough that the bell never fills, which would cost its edge. */
+#define DRAIN_EVERY 8
 
 /* Their addresses are the kernel's tags for what is ours in its instance. */
 static char tag_bell, tag_nudge;
@@ -385,6 +386,9 @@ int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
 	count = ready_walk(set, ev, max, &more);
 	if (count && when == SET_BEFORE_SLEEP)
 		set->sleepers--;
+	/* Level-triggered ones stay: another thread may serve them, as in Linux. */
+	if (count && set->sleepers && set->first != CANAL_NONE)
+		more = true;
 	if (count || when != SET_BEFORE_SLEEP)
 		nudge = pass_on(set, more);
 	lock_drop(&set->lock);

@@ -240,6 +240,8 @@ int wait_nap(int64_t ns);
 /* Remembers that @s holds a TX chunk, for the trim before the next sleep. */
 void wait_note_tx(struct canal_sock *s);
 void wait_trim(struct channel *ch);
+/* No TX chunk is left: takes those that closed sockets hold. False: none found. */
+bool wait_scavenge(struct channel *ch);
 
 /* Locks in shared memory, by thread id; survive the death of their holder. */
 void lock_take(uint32_t *lock);

@@ -22,6 +22,7 @@
 #include <netinet/in.h>
 
 #include <canal/vsocket.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include "addr.h"
@@ -489,17 +490,22 @@ static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_
 /* AF_UNSPEC: whatever it was connected to, it is not any more. */
 static int dissolve_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
 {
-	int ret;
+	int cancel, ret;
 
 	lock_take(&ref.s->ctl_lock);
 	connect_mark(ref.s);
 	/* Both FIFOs begin anew: nobody may be at them. canald answers at once. */
 	lock_take(&ref.s->tx.tx_lock);
 	lock_take(&ref.s->rx.rx_lock);
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	ret = channel_post(ch, inr);
-	if (ret == 0)
+	while (ret == 0 || ret == -EINTR) { /* not without canald's answer */
 		ret = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_WRITE, connect_ended, ref.s,
 				  WAIT_FOREVER);
+		if (ret == 0)
+			break;
+	}
+	(void)pthread_setcancelstate(cancel, NULL);
 	(void)canal_fetch_and(&ref.s->status, ~SOCK_CONNECT_BEGUN);
 	(void)canal_xchg(&ref.s->so_error, 0u);
 	canal_write_once(&ref.s->shut, 0u);

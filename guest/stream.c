@@ -115,8 +115,10 @@ __attribute__((noinline)) uint32_t tx_chunk(struct canal_sock *s, uint64_t pos, 
 	uint32_t *entry = &f->chunk[canal_fifo_index(pos)];
 	uint32_t id = *entry, back;
 
-	if (id < pool->count && start - f->reclaim < CANAL_FIFO_MAX)
+	if (id < pool->count && start - f->reclaim < CANAL_FIFO_MAX) {
+		wait_note_tx(s);
 		return id;
+	}
 	id = CANAL_NONE;
 	while ((back = canal_fifo_take_back(f->chunk, &f->reclaim, head)) != CANAL_NONE) {
 		if (id != CANAL_NONE)
@@ -125,11 +127,23 @@ __attribute__((noinline)) uint32_t tx_chunk(struct canal_sock *s, uint64_t pos, 
 	}
 	if (id == CANAL_NONE)
 		id = canal_pool_take(pool);
+	if (id == CANAL_NONE && wait_scavenge(&the_channel))
+		id = canal_pool_take(pool);
 	if (id == CANAL_NONE)
 		return id;
 	canal_write_once(entry, id);
 	wait_note_tx(s);
 	return id;
+}
+
+/*
+ * Another thread closed the socket, and its number is another's by now or will be:
+ * this call is not for that one.
+ */
+static inline bool sock_lost(const struct canal_sock *s, uint32_t generation)
+{
+	/* raised when the host lets go of it */
+	return canal_load_acquire(&s->generation) != generation;
 }
 
 /* --- sending ----------------------------------------------------------- */
@@ -157,14 +171,13 @@ static inline bool send_small(struct canal_sock *s, uint32_t n, const void *buf,
 	uint64_t tail;
 	bool fits;
 
-	if (unlikely(len - 1 >= CANAL_CHUNK) || unlikely(!send_open(s)) ||
-	    unlikely(!lock_enter(&f->tx_lock)))
+	if (unlikely(len - 1 >= CANAL_CHUNK) || unlikely(!lock_enter(&f->tx_lock)))
 		return false;
 	tail = f->tail;
 	offset = canal_fifo_offset(tail);
 	id = f->chunk[canal_fifo_index(tail)];
-	/* At offset 0 the entry may be that of the round before. */
-	fits = offset && offset + len <= CANAL_CHUNK && id < arena->count &&
+	/* F1: open, behind the lock. At offset 0 the entry may be that of the round before. */
+	fits = likely(send_open(s)) && offset && offset + len <= CANAL_CHUNK && id < arena->count &&
 	       tx_room(f, tail, f->head_seen) >= len;
 	if (likely(fits)) {
 		memcpy(canal_arena_chunk(arena, id) + offset, buf, len);
@@ -177,6 +190,7 @@ static inline bool send_small(struct canal_sock *s, uint32_t n, const void *buf,
 struct send_job {
 	struct canal_sock *s;
 	uint32_t n;
+	uint32_t generation; /* of the socket that was asked for: sock_lost() */
 	int flags;
 	struct cursor at;
 	size_t left, sent;
@@ -197,14 +211,17 @@ static bool connect_untold(const struct canal_sock *s, uint32_t state)
 
 static bool send_connected(void *arg)
 {
-	return !sock_is_connecting(arg);
+	struct send_job *job = arg;
+
+	return !sock_is_connecting(job->s) || sock_lost(job->s, job->generation);
 }
 
 static bool send_possible(void *arg)
 {
-	struct canal_sock *s = arg;
+	struct send_job *job = arg;
 
-	return tx_writable_armed(&s->tx) || !send_open(s);
+	return tx_writable_armed(&job->s->tx) || !send_open(job->s) ||
+	       sock_lost(job->s, job->generation);
 }
 
 static int send_wait(struct send_job *job, bool (*ready)(void *))
@@ -213,7 +230,7 @@ static int send_wait(struct send_job *job, bool (*ready)(void *))
 		return -EAGAIN;
 	if (!job->deadline)
 		job->deadline = data_deadline(&job->s->sndtimeo_ns);
-	return wait_socket(&the_channel, job->s, job->n, WAIT_WRITE, ready, job->s, job->deadline);
+	return wait_socket(&the_channel, job->s, job->n, WAIT_WRITE, ready, job, job->deadline);
 }
 
 /* Copies what there is room for. Under tx_lock. */
@@ -254,9 +271,9 @@ static int send_full(struct send_job *job)
 {
 	if (channel_gone(&the_channel))
 		return -EPIPE;
-	if (job->no_chunk)
-		return data_nonblock(job->s, job->flags) ? -EAGAIN : wait_nap(NO_CHUNK_NAP_NS);
-	if (send_possible(job->s)) /* arms want_room, for epoll as well */
+	if (job->no_chunk && !data_nonblock(job->s, job->flags))
+		return wait_nap(NO_CHUNK_NAP_NS);
+	if (send_possible(job)) /* arms want_room, for epoll as well */
 		return 0;
 	return send_wait(job, send_possible);
 }
@@ -267,6 +284,8 @@ static int send_loop(struct send_job *job)
 	int err;
 
 	for (;;) {
+		if (unlikely(sock_lost(s, job->generation)))
+			return -EBADF;
 		if (unlikely(!send_open(s))) {
 			bool connecting = sock_is_connecting(s);
 
@@ -283,7 +302,8 @@ static int send_loop(struct send_job *job)
 			return 0;
 		if (!lock_enter(&s->tx.tx_lock))
 			return -EAGAIN;
-		send_locked(job);
+		if (likely(send_open(s) && !sock_lost(s, job->generation))) /* F1 */
+			send_locked(job);
 		lock_leave(&s->tx.tx_lock);
 		if (!job->left)
 			return 0;
@@ -303,7 +323,13 @@ static void raise_sigpipe(void)
 static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_t n,
 						   const struct iovec *iov, int count, int flags)
 {
-	struct send_job job = { .s = s, .n = n, .flags = flags, .at = { iov, 0 } };
+	struct send_job job = {
+		.s = s,
+		.n = n,
+		.generation = canal_read_once(&s->generation),
+		.flags = flags,
+		.at = { iov, 0 },
+	};
 	ssize_t total = iov_total(iov, count);
 	int err, pending;
 
@@ -362,9 +388,11 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 	const uint8_t *at;
 	size_t got = 0;
 
-	if (unlikely(canal_read_once(&s->state) != CANAL_SOCK_CONNECTED) ||
-	    unlikely(!lock_enter(&f->rx_lock)))
+	if (unlikely(!lock_enter(&f->rx_lock)))
 		return 0;
+	/* F1: connected, behind the lock */
+	if (unlikely(canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTED))
+		len = 0;
 	head = told = f->head;
 	/* R1 acquire: tail before the bytes below it; pairs with the host's publication */
 	tail = canal_load_acquire(&f->tail);
@@ -388,6 +416,7 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 struct recv_job {
 	struct canal_sock *s;
 	uint32_t n;
+	uint32_t generation;
 	int flags;
 	const struct iovec *iov;
 	struct cursor at;
@@ -444,8 +473,9 @@ static bool recv_possible(void *arg)
 	struct canal_sock *s = job->s;
 	uint32_t state = canal_read_once(&s->state);
 
-	return rx_has(s, job->seen) || canal_load_acquire(&s->rx.closed) ||
-	       canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & SHUT_READ) ||
+	return rx_has(s, job->seen) || sock_lost(s, job->generation) ||
+	       canal_load_acquire(&s->rx.closed) || canal_read_once(&s->so_error) ||
+	       (canal_read_once(&s->shut) & SHUT_READ) ||
 	       (state != CANAL_SOCK_CONNECTED && !sock_is_connecting(s));
 }
 
@@ -511,13 +541,18 @@ static size_t recv_enough(const struct recv_job *job)
 static int recv_loop(struct recv_job *job)
 {
 	size_t enough = recv_enough(job);
+	bool lost;
 	int r;
 
 	for (;;) {
 		if (!lock_enter(&job->s->rx.rx_lock))
 			return -EAGAIN;
-		recv_locked(job);
+		lost = sock_lost(job->s, job->generation); /* F1 */
+		if (likely(!lost))
+			recv_locked(job);
 		lock_leave(&job->s->rx.rx_lock);
+		if (unlikely(lost))
+			return 0;
 		if (job->got >= enough || (!job->total && rx_has(job->s, 0)))
 			return 0;
 		r = recv_verdict(job);
@@ -534,7 +569,14 @@ static int recv_loop(struct recv_job *job)
 static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_t n,
 						   const struct iovec *iov, int count, int flags)
 {
-	struct recv_job job = { .s = s, .n = n, .flags = flags, .iov = iov, .at = { iov, 0 } };
+	struct recv_job job = {
+		.s = s,
+		.n = n,
+		.generation = canal_read_once(&s->generation),
+		.flags = flags,
+		.iov = iov,
+		.at = { iov, 0 },
+	};
 	ssize_t total = iov_total(iov, count);
 	int err;
 

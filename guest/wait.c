@@ -39,6 +39,8 @@
 #define SPIN_PROBE 16
 /* Between looks of one who has no slot. */
 #define POOR_NAP_NS 200000
+/* Between searches for chunks of closed sockets, while there are none. */
+#define SCAVENGE_NS 10000000
 /* A thread remembers this many sockets for the trim. */
 #define NOTED 16
 /* Slots whose bells a forked child closes; the wire has no more. */
@@ -413,6 +415,13 @@ static void trim_table(struct channel *ch, struct canal_fifo *f)
 	canal_write_once(&f->reclaim, f->tail & ~(uint64_t)(CANAL_CHUNK - 1));
 }
 
+/* It is nobody's now, or not yet. */
+static bool sock_ended(uint32_t state)
+{
+	return state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED ||
+	       state == CANAL_SOCK_CLOSED;
+}
+
 /*
  * Whether there is nothing more to do for @s, which may be closed by now and its
  * number in other hands. The host resets no socket while a lock of it is held;
@@ -426,10 +435,9 @@ static bool trim_socket(struct channel *ch, struct canal_sock *s)
 
 	if (!lock_try(&f->tx_lock))
 		return false;
-	/* F1 store-load: the lock before the state; pairs with number_locked() of the host */
+	/* F1 store-load: the lock before the state; pairs with number_locked() */
 	state = canal_load_acquire(&s->state);
-	done = state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED ||
-	       state == CANAL_SOCK_CLOSED;
+	done = sock_ended(state);
 	/* R2 acquire: the host has read all before we give the chunk away */
 	if (!done && canal_load_acquire(&f->head) == f->tail) {
 		trim_table(ch, f);
@@ -437,6 +445,49 @@ static bool trim_socket(struct channel *ch, struct canal_sock *s)
 	}
 	lock_drop(&f->tx_lock);
 	return done;
+}
+
+/* Chunks of a socket that ended, which else wait for the next of its number. */
+static bool scavenge_socket(struct channel *ch, struct canal_sock *s)
+{
+	struct canal_fifo *f = &s->tx;
+	bool found = false;
+	uint32_t state;
+
+	if (!lock_try(&f->tx_lock))
+		return false;
+	/* F1 store-load: the lock before the state; pairs with number_locked() */
+	state = canal_load_acquire(&s->state);
+	for (uint32_t i = 0; sock_ended(state) && i < CANAL_FIFO_CHUNKS; i++) {
+		uint32_t id = canal_read_once(&f->chunk[i]);
+
+		if (id >= ch->tx.count)
+			continue;
+		canal_write_once(&f->chunk[i], CANAL_NONE);
+		canal_pool_give(&ch->tx_pool, id);
+		found = true;
+	}
+	lock_drop(&f->tx_lock);
+	return found;
+}
+
+bool wait_scavenge(struct channel *ch)
+{
+	static int64_t last;
+	int64_t now = wait_now();
+	bool found = false;
+
+	if (now - canal_read_once(&last) < SCAVENGE_NS)
+		return false;
+	for (uint32_t n = 0; n < ch->sock_count && !found; n++) {
+		struct canal_sock *s = channel_sock(ch, n);
+
+		if (sock_ended(canal_read_once(&s->state)) && canal_read_once(&s->generation))
+			found = scavenge_socket(ch, s);
+	}
+	if (!found)
+		canal_write_once(&last, now);
+	return found;
 }
 
 /* A handler may note on top of us: at worst a socket is forgotten, and its

@@ -105,10 +105,9 @@ static int welcome(const struct client *c, bool with_fds)
 
 /* --- a channel and its processes --------------------------------------- */
 
-static void local_wake(struct channel *ch, uint32_t slot)
+static bool local_wake(struct channel *ch, uint32_t slot)
 {
-	/* Who has not read so many has wake-ups enough. */
-	(void)!send(ch->wait_fd[slot], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return send(ch->wait_fd[slot], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
 }
 
 /* Its processes see the end of their connections; then of their pipes, too. */
@@ -460,7 +459,9 @@ static bool packet_next(struct client *c)
 
 	if (r == -EAGAIN)
 		return false;
-	if (r > 0 && !ch->broken)
+	if (r > 0 && a.cut && a.packet.type == CANAL_LOCAL_WAITER)
+		r = -EPIPE; /* nobody could wake it: better to be told */
+	else if (r > 0 && !ch->broken)
 		r = packet_serve(c, &a);
 	else if (r > 0)
 		r = 0;

@@ -41,8 +41,10 @@ static uint32_t pop_number(struct channel *ch)
 			ch->free_count--;
 			return n;
 		}
-		*top = ch->free_socks[i];
-		ch->free_socks[i] = n;
+		/* a number whose lock's holder died stays locked: not the same places again */
+		ch->free_cursor = (ch->free_cursor + 1) % ch->free_count;
+		*top = ch->free_socks[ch->free_cursor];
+		ch->free_socks[ch->free_cursor] = n;
 	}
 	return CANAL_NONE;
 }

@@ -171,8 +171,8 @@ struct client;
 /* How canald reaches the processes of a channel; on its poller. */
 struct transport {
 	const char *name;
-	/* Ends the sleep of an armed slot whose wait_fd is there. */
-	void (*wake)(struct channel *ch, uint32_t slot);
+	/* Ends the sleep of an armed slot whose wait_fd is there. False: not now. */
+	bool (*wake)(struct channel *ch, uint32_t slot);
 	/* Tells all processes that the channel is over. */
 	void (*broken)(struct channel *ch);
 	/* Serves what waits on the control path of a process. */
@@ -274,7 +274,7 @@ struct channel {
 	uint64_t grant_tail;
 	uint32_t grant_none;
 	uint32_t *free_socks; /* stack of free numbers */
-	uint32_t free_count;
+	uint32_t free_count, free_cursor;
 	uint32_t *generation; /* of each number */
 	uint8_t *granted;     /* handed out, not yet a socket */
 	int *early_far;       /* far ends that came before, + 1; FD_REMOTE */
@@ -287,6 +287,7 @@ struct channel {
 	uint32_t *wait_client; /* whose bell it is */
 	uint32_t *wait_serial; /* and for which use of the slot */
 	uint8_t *wait_owed;    /* to be woken as soon as there is a bell */
+	bool bells_full;       /* or when some have been read */
 	bool wakes_owed;       /* or in the next pass: */
 	uint64_t wakes_pass;   /* wakes_left is of this one */
 	uint32_t wakes_left;

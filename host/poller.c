@@ -178,13 +178,44 @@ static void bury(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->dead);
 }
 
+/*
+ * A guest that had no chunk left for TX was told that it cannot write, and has
+ * nothing in the FIFO whose consumption would tell it that it can.
+ */
+static void tell_room(struct channel *ch)
+{
+	for (uint32_t i = 0; i < ch->shape.socks; i++) {
+		struct sock *s = ch->socks[i];
+		uint64_t avail;
+
+		if (s && !s->dead && canal_read_once(&s->shared->tx.want_room) &&
+		    sock_tx_avail(s, &avail) && !avail && canal_take(&s->shared->tx.want_room))
+			wake_socket(s, EPOLLOUT);
+	}
+}
+
+static void trim_channel(struct channel *ch)
+{
+	if (ch->broken)
+		return;
+	if (ch->bells_full) {
+		ch->bells_full = false;
+		ch->wakes_owed = true;
+		wake_owed(ch);
+	}
+	if (canal_read_once(&ch->region->tx_used) >= ch->shape.chunks)
+		tell_room(ch);
+}
+
 void poller_trim(struct poller *p)
 {
 	struct sock *s, *next;
+	struct channel *ch;
 
 	if (p->now_ns < p->trim_at_ns)
 		return;
 	p->trim_at_ns = p->now_ns + TRIM_NS;
+	cds_list_for_each_entry(ch, &p->channels, link) trim_channel(ch);
 	(void)portpool_trim(p);
 	cds_list_for_each_entry_safe(s, next, &p->starved, starved_link)
 	{
@@ -238,8 +269,15 @@ static int64_t sleep_limit(struct poller *p)
 {
 	struct channel *ch;
 
-	cds_list_for_each_entry(ch, &p->channels, link) if (ch->stalled_since_ns) return 1000000;
-	if (cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
+	bool tick = false;
+
+	cds_list_for_each_entry(ch, &p->channels, link)
+	{
+		if (ch->stalled_since_ns)
+			return 1000000;
+		tick |= ch->bells_full || canal_read_once(&ch->region->tx_used) >= ch->shape.chunks;
+	}
+	if (!tick && cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
 		return -1;
 	return (int64_t)TRIM_NS;
 }

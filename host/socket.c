@@ -64,13 +64,13 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 {
 	struct sock *s = caa_container_of(h, struct sock, kernel);
 
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		s->rx_hup = true; /* also when it has just connected: not told again */
 	if (s->state == CANAL_SOCK_CONNECTING) {
 		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 			connect_finished(s);
 		return;
 	}
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-		s->rx_hup = true;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		sock_mark_rx(s);
 	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR)))
@@ -284,7 +284,9 @@ static void connect_finished(struct sock *s)
 	else
 		sock_publish_names(s);
 	sock_connected(s, -err);
-	if (!err)
+	if (err)
+		s->rx_hup = false;
+	else
 		sock_mark_rx(s);
 }
 

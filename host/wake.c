@@ -45,7 +45,11 @@ void wake_slot(struct channel *ch, uint32_t slot)
 		ch->poller->work++; /* no sleep before it is paid */
 		return;
 	}
-	ch->transport->wake(ch, slot);
+	if (!ch->transport->wake(ch, slot)) {
+		ch->wait_owed[slot] = 1;
+		ch->bells_full = true; /* poller_trim() */
+		return;
+	}
 	ch->count.wakes++;
 }
 
