@@ -22,9 +22,17 @@
 #ifndef CANAL_FIFO_H
 #define CANAL_FIFO_H
 
+#ifdef __KERNEL__
+#include <linux/errno.h>
+#include <linux/string.h>
+#include <linux/uio.h>
+#define canal_iovec kvec
+#else
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
+#define canal_iovec iovec
+#endif
 
 #include "order.h"
 #include "wire.h"
@@ -83,7 +91,7 @@ static inline void canal_fifo_init(struct canal_fifo *f, uint32_t limit)
  * -EPROTO when the table names a chunk that does not exist.
  */
 static inline int canal_fifo_pieces(const uint32_t *table, const struct canal_arena *a,
-				    uint64_t pos, uint64_t len, struct iovec *iov, int max)
+				    uint64_t pos, uint64_t len, struct canal_iovec *iov, int max)
 {
 	int n = 0;
 
@@ -110,7 +118,7 @@ static inline int canal_fifo_peek(const uint32_t *table, const struct canal_aren
 				  void *buf, uint64_t len)
 {
 	while (len) {
-		struct iovec piece;
+		struct canal_iovec piece;
 		int n = canal_fifo_pieces(table, a, pos, len, &piece, 1);
 
 		if (n < 0)
@@ -127,7 +135,7 @@ static inline int canal_fifo_poke(const uint32_t *table, const struct canal_aren
 				  const void *buf, uint64_t len)
 {
 	while (len) {
-		struct iovec piece;
+		struct canal_iovec piece;
 		int n = canal_fifo_pieces(table, a, pos, len, &piece, 1);
 
 		if (n < 0)

@@ -11,8 +11,14 @@
 #ifndef CANAL_ORDER_H
 #define CANAL_ORDER_H
 
+#ifdef __KERNEL__
+/* The compiler's atomics here too: the kernel's own lose their lock prefix on a
+ * guest with one processor, and the other side is the host. */
+#include <linux/types.h>
+#else
 #include <stdbool.h>
 #include <stdint.h>
+#endif
 
 /* One copy of a value that the other side may change at any time. */
 #define canal_read_once(p) __atomic_load_n((p), __ATOMIC_RELAXED)

@@ -56,9 +56,14 @@ struct canal_waiter {
 struct canal_dummy {
 	__u32 sock;
 	__u32 generation;
-	__u32 flags; /* SOCK_NONBLOCK, SOCK_CLOEXEC */
+	__u32 flags; /* SOCK_NONBLOCK, SOCK_CLOEXEC; CANAL_DUMMY_*, if known */
 	__s32 fd;    /* out */
 };
+
+/* What fstat and getsockopt(SO_TYPE, SO_DOMAIN) say of it to code that does not
+ * know canal. Without them it is what canald has made of the socket by now. */
+#define CANAL_DUMMY_TYPE 0xfu   /* SOCK_STREAM, SOCK_DGRAM; 0: not known */
+#define CANAL_DUMMY_INET6 0x10u /* AF_INET6 */
 
 /* Pins pages of the caller and enters them into its translation table, which only
  * driver and canald read: programs learn no physical address. EFAULT no such
