@@ -21,13 +21,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/un.h>
 
 #include "guest.h"
 #include "local.h"
 #include "lock.h"
 #include "sys.h"
+#include "transport.h"
 
 #define WELCOME_SECONDS 10
 
@@ -169,60 +169,7 @@ static int conn_ask(int conn, struct canal_local *p, int *fds, unsigned int coun
 	return err;
 }
 
-#define TABLE(ch, which) ((void *)((uint8_t *)(ch)->region + (ch)->region->which.offset))
-
-static void region_tables(struct channel *ch)
-{
-	struct canal_region *r = ch->region;
-
-	ch->inr = TABLE(ch, inr);
-	ch->inr_count = r->inr.count;
-	ch->grant = TABLE(ch, grant);
-	ch->grant_count = r->grant.count;
-	ch->wait = TABLE(ch, wait);
-	ch->wait_count = r->wait.count;
-	ch->call = TABLE(ch, call);
-	ch->set = TABLE(ch, set);
-	ch->set_count = r->set.count;
-	ch->sub = TABLE(ch, sub);
-	ch->sock = TABLE(ch, sock);
-	ch->sock_count = r->sock.count;
-	ch->sock_stride = r->sock.stride;
-	ch->tx = (struct canal_arena){ TABLE(ch, tx), r->tx.count };
-	ch->rx = (struct canal_arena){ TABLE(ch, rx), r->rx.count };
-	ch->tx_pool = (struct canal_pool){ .head = &r->tx_free,
-					   .used = &r->tx_used,
-					   .count = r->tx.count,
-					   .link = TABLE(ch, tx_next),
-					   .stride = r->tx_next.stride };
-	ch->sub_pool = (struct canal_pool){ .head = &r->sub_free,
-					    .used = &r->sub_used,
-					    .count = r->sub.count,
-					    .link = (uint8_t *)ch->sub +
-						    offsetof(struct canal_sub, free_next),
-					    .stride = r->sub.stride };
-}
-
-static int region_map(struct channel *ch, int memfd, uint64_t len)
-{
-	struct canal_region *r;
-
-	if (len < sizeof(*r))
-		return -EPROTO;
-	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
-	if ((unsigned long)r > -4096UL)
-		return (int)(long)r;
-	if (r->magic != CANAL_WIRE_MAGIC || r->version != CANAL_WIRE_VERSION ||
-	    r->region_len != len) {
-		(void)sys_call2(SYS_munmap, r, len);
-		return -EPROTONOSUPPORT;
-	}
-	ch->region = r;
-	region_tables(ch);
-	return 0;
-}
-
-int attach_local(struct channel *ch, const char *path)
+static int local_attach(struct channel *ch, const char *path)
 {
 	struct canal_local p = { .type = CANAL_LOCAL_HELLO };
 	int fds[CANAL_LOCAL_FDS], conn, err;
@@ -254,7 +201,7 @@ int attach_local(struct channel *ch, const char *path)
 
 /* The inherited connection stays open, untouched: its end tells canald that the
  * parent and all that it forked are gone. */
-int attach_local_join(struct channel *ch)
+static int local_join(struct channel *ch)
 {
 	struct canal_local p = { .type = CANAL_LOCAL_JOIN,
 				 .channel_id = ch->id,
@@ -278,7 +225,7 @@ int attach_local_join(struct channel *ch)
 
 /* --- later packets ----------------------------------------------------- */
 
-int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd)
+static int local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd)
 {
 	struct canal_local p = { .type = CANAL_LOCAL_WAITER, .number = slot };
 	int ends[2], err;
@@ -299,28 +246,53 @@ int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *r
 	return 0;
 }
 
-int attach_local_pair(int type_flags, int *ret_ends)
+static int local_pair(struct channel *ch, int flags, bool must, struct dummy_ends *ret_ends)
 {
-	return (int)sys_call4(SYS_socketpair, AF_UNIX,
-			      SOCK_STREAM | (type_flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0,
-			      ret_ends);
+	int ends[2], err;
+
+	(void)ch;
+	(void)must;
+	err = (int)sys_call4(SYS_socketpair, AF_UNIX,
+			     SOCK_STREAM | (flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0, ends);
+	if (!err)
+		*ret_ends = (struct dummy_ends){ .near = ends[0], .far = ends[1] };
+	return err;
 }
 
-void attach_local_unpair(const int *ends)
+static void local_unpair(const struct dummy_ends *ends)
 {
-	sys_close(ends[1]);
-	sys_close(ends[0]);
+	sys_close(ends->far);
+	sys_close(ends->near);
 }
 
-int attach_local_dummy(struct channel *ch, uint32_t n, uint32_t generation, const int *ends)
+static int local_dummy(struct channel *ch, uint32_t n, uint32_t generation, int kind,
+		       const struct dummy_ends *ends)
 {
 	struct canal_local p = { .type = CANAL_LOCAL_DUMMY, .number = n, .extra = generation };
-	int err = packet_tell(ch, &p, ends[1]);
+	int err = packet_tell(ch, &p, ends->far);
 
-	sys_close(ends[1]);
+	(void)kind;
+	sys_close(ends->far);
 	if (err) {
-		sys_close(ends[0]);
+		sys_close(ends->near);
 		return err;
 	}
-	return ends[0];
+	return ends->near;
 }
+
+static void local_kick(struct channel *ch)
+{
+	static const uint64_t one = 1;
+
+	(void)sys_call4(SYS_write, ch->kick_fd, &one, sizeof(one), 0);
+}
+
+const struct transport transport_local = {
+	.attach = local_attach,
+	.join = local_join,
+	.waiter = local_waiter,
+	.pair = local_pair,
+	.unpair = local_unpair,
+	.dummy = local_dummy,
+	.kick = local_kick,
+};

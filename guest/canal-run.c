@@ -17,6 +17,7 @@
  *	126 the command cannot be run (under canal), 127 there is no such command.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@
 #include "run.h"
 
 #define LIBRARY "libcanal.so"
+#define DEVICE "/dev/canal"
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 enum {
@@ -48,8 +50,10 @@ static const char usage[] =
 	"  -h, --help         print this and exit\n"
 	"  -V, --version      print the version and exit\n"
 	"\n"
-	"Without --socket: the canald that CANAL_SOCKET names, else one that runs already (this\n"
-	"user's or the system's), else a new one of this user's own.\n"
+	"Without --socket: the canald that CANAL_SOCKET names, else in a virtual machine that of its\n"
+	"host (" DEVICE
+	"), else one that runs already (this user's or the system's), else a new one\n"
+	"of this user's own.\n"
 	"CANAL_FALLBACK=allow runs COMMAND even where libcanal or canald cannot serve it.\n";
 
 __attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
@@ -194,22 +198,64 @@ static void canald_find(char *path, size_t path_len)
 				   "install canal-host, or give --socket");
 }
 
-/* A canald that runs in one of the default places, or else a new one. */
-static void socket_ensure(char *path, size_t path_len)
+/* A virtual machine's way to the canald of its host; 0, -ENOENT if this is none. */
+static int device_check(void)
+{
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static bool socket_find(char *path, size_t path_len)
+{
+	for (unsigned int place = 0; place < CANAL_PATHS_PLACES; place++)
+		if (canal_paths_place(place, path, path_len) == 0 && run_canald_probe(path) == 0)
+			return true;
+	return false;
+}
+
+/* In a virtual machine a canald of its own would serve nobody: its network is the host's. */
+static void device_explain(int error)
+{
+	const char *advice = error == -EACCES ? "make this user a member of the group canal"
+					      : "see that canald serves this virtual machine";
+
+	if (!fallback_allowed())
+		die(STATUS_FAILED, DEVICE ": %s: %s, or give --socket", strerror(-error), advice);
+	warn(DEVICE ": %s: %s; CANAL_FALLBACK=allow, so it runs without canal", strerror(-error),
+	     advice);
+}
+
+/*
+ * A canald that runs in one of the default places, or else a new one.
+ *
+ * Return: false in a virtual machine, where libcanal finds the device by itself.
+ */
+static bool socket_ensure(char *path, size_t path_len)
 {
 	struct run_reason reason;
 	char canald[PATH_MAX];
+	int error = device_check();
 
-	for (unsigned int place = 0; place < CANAL_PATHS_PLACES; place++)
-		if (canal_paths_place(place, path, path_len) == 0 && run_canald_probe(path) == 0)
-			return;
+	if (error == 0)
+		return false;
+	if (socket_find(path, path_len))
+		return true;
+	if (error != -ENOENT) {
+		device_explain(error);
+		return false;
+	}
 	canald_find(canald, sizeof(canald));
 	if (run_private_start(canald, path, path_len, &reason) == 0)
-		return;
+		return true;
 	if (!fallback_allowed() || canal_paths_find(NULL, path, path_len) < 0)
 		die(STATUS_FAILED, "cannot start a private canald: %s", reason.text);
 	warn("cannot start a private canald: %s; CANAL_FALLBACK=allow, so it runs without canal",
 	     reason.text);
+	return true;
 }
 
 static void socket_check(const char *path)
@@ -307,9 +353,10 @@ int main(int argc, char **argv)
 	library_find(library);
 	if (given)
 		socket_check(given);
-	else
-		socket_ensure(socket_path, sizeof(socket_path));
-	socket_export(given ? given : socket_path);
+	else if (socket_ensure(socket_path, sizeof(socket_path)))
+		given = socket_path;
+	if (given)
+		socket_export(given);
 	library_preload(library);
 	execv(path, command);
 	die(STATUS_CANNOT_RUN, "%s: %s: check what it is", path, strerror(errno));

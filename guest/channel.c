@@ -25,6 +25,7 @@
 #include "lock.h"
 #include "paths.h"
 #include "sys.h"
+#include "twin.h"
 
 #define ATTACH_RETRY_NS 1000000000LL
 /* Looks at a full ring, with a yield each, before sleeping between them. */
@@ -39,22 +40,42 @@ static int attach_failure;
 
 /* --- attaching --------------------------------------------------------- */
 
-/* Asks the kernel to include this process in the host's heavy fences (S2). */
+/* Asks the kernel to include this process in the host's heavy fences (S2), which
+ * do not reach into a virtual machine. */
 static void channel_register(struct channel *ch)
 {
-	ch->light = ch->region && ch->region->heavy &&
+	ch->light = ch->region && ch->region->heavy && !ch->via->apart &&
 		    !sys_call4(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0, 0);
 }
 
+static int channel_attach_by(const struct transport *via, const char *path, struct channel *ch)
+{
+	*ch = (struct channel){ .via = via, .ref_min = SIZE_MAX, .apart = via->apart };
+#ifdef CANAL_TEST_APART
+	ch->apart = true;
+#endif
+	return via->attach(ch, path);
+}
+
+static int channel_attach_local(struct channel *ch)
+{
+	char path[CANAL_PATHS_LEN];
+	int err = canal_paths_find(NULL, path, sizeof(path));
+
+	return err ? err : channel_attach_by(&transport_local, path, ch);
+}
+
+/* CANAL_SOCKET says where; else a virtual machine's device, if it serves us. */
 static int channel_attach(void)
 {
 	struct channel ch = { .client = 0 };
-	char path[CANAL_PATHS_LEN];
 	uint32_t client;
-	int err = canal_paths_find(NULL, path, sizeof(path));
+	int err = -ENODEV;
 
-	if (!err)
-		err = attach_local(&ch, path);
+	if (!canal_paths_given() && attach_vm_present())
+		err = channel_attach_by(&transport_vm, TRANSPORT_VM_DEVICE, &ch);
+	if (err)
+		err = channel_attach_local(&ch);
 	if (err)
 		return err;
 	channel_register(&ch);
@@ -74,7 +95,7 @@ static int channel_attach_or_join(void)
 	if (canal_load_acquire(&the_channel.client))
 		return 0;
 	if (the_channel.region)
-		return attach_local_join(&the_channel);
+		return the_channel.via->join(&the_channel);
 	if (attach_failure && wait_now() - attach_failed_at < ATTACH_RETRY_NS)
 		return attach_failure;
 	err = channel_attach();
@@ -112,6 +133,7 @@ void channel_after_fork(void)
 	canal_write_once(&attach_lock, 0);
 	channel_register(&the_channel);
 	wait_after_fork();
+	twin_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }
 
@@ -119,10 +141,8 @@ void channel_after_fork(void)
 
 void channel_kick(struct channel *ch)
 {
-	static const uint64_t one = 1;
-
 	if (canal_take(&ch->region->host_asleep))
-		(void)sys_call4(SYS_write, ch->kick_fd, &one, sizeof(one), 0);
+		ch->via->kick(ch);
 }
 
 /* A free slot of the ring; waits while it is full. NULL: the channel is dead. */

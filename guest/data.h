@@ -15,6 +15,10 @@
 #include "guest.h"
 #include "lock.h"
 
+/* canal_sock.shut */
+#define SHUT_READ 1u
+#define SHUT_WRITE 2u
+
 /* The producer keeps one chunk less than the table holds: the chunk of tail and
  * the chunk of head are then never in the same entry. */
 #define TX_MOST (CANAL_FIFO_MAX - CANAL_CHUNK)
@@ -69,6 +73,23 @@ void data_settle(struct canal_sock *s);
 static inline bool data_settled(const struct canal_sock *s)
 {
 	return likely(canal_load_acquire(&s->state) != CANAL_SOCK_GRANTED);
+}
+
+static inline bool sock_is_connecting(const struct canal_sock *s)
+{
+	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTING || sock_connecting(s);
+}
+
+/* A connect() failed, and none told so yet; afterwards it is as if new. */
+static inline bool connect_untold(const struct canal_sock *s, uint32_t state)
+{
+	return state == CANAL_SOCK_FAILED && (canal_read_once(&s->status) & SOCK_CONNECT_BEGUN);
+}
+
+static inline bool rx_has(const struct canal_sock *s, size_t more_than)
+{
+	/* R1 acquire: tail before what we do because of it */
+	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) > more_than;
 }
 
 static inline uint64_t tx_limit(const struct canal_fifo *f)

@@ -21,6 +21,7 @@
 
 #include "addr.h"
 #include "data.h"
+#include "twin.h"
 
 #define DGRAM_MOST_IPV4 65507
 #define DGRAM_MOST_IPV6 65527
@@ -210,6 +211,8 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 	err = dgram_target(s, m, &job.head.addr);
 	if (unlikely(err))
 		return err;
+	if (twin_apart() && job.head.addr.family && twin_owns(&job.head.addr))
+		return twin_send(s, n, &job.head.addr, m, flags);
 	job.head.len = (canal_u32)len;
 	job.span = canal_dgram_span(job.head.len);
 	err = send_record(&job);
@@ -266,9 +269,9 @@ static int get_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, 
 	return 1;
 }
 
-static bool dgram_arrived(void *arg)
+bool dgram_arrived(void *sock)
 {
-	struct canal_sock *s = arg;
+	struct canal_sock *s = sock;
 
 	/* R1 acquire: tail before the records below it */
 	return canal_load_acquire(&s->rx.tail) != canal_read_once(&s->rx.head) ||
@@ -309,6 +312,13 @@ static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m,
 }
 
 ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags)
+{
+	struct twin *twin = twin_of(n);
+
+	return unlikely(twin) ? twin_recv(twin, s, m, flags) : dgram_recv_canal(s, n, m, flags);
+}
+
+ssize_t dgram_recv_canal(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags)
 {
 	ssize_t room = iov_total(m->msg_iov, (int)m->msg_iovlen);
 	struct dgram_got got;

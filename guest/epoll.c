@@ -27,6 +27,7 @@
 
 #include "epoll_set.h"
 #include "sys.h"
+#include "twin.h"
 
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
@@ -169,10 +170,25 @@ int epoll_change(int epfd, int op, int fd, struct epoll_event *ev)
 	if (!is_shared(es) && op == EPOLL_CTL_ADD)
 		count_kernel(es, epfd);
 	if (op == EPOLL_CTL_ADD)
-		return member_add(es, epfd, fd, ev);
-	if (op == EPOLL_CTL_MOD)
-		return member_change(es, epfd, fd, ev);
-	return member_remove(es, epfd, fd);
+		error = member_add(es, epfd, fd, ev);
+	else if (op == EPOLL_CTL_MOD)
+		error = member_change(es, epfd, fd, ev);
+	else
+		error = member_remove(es, epfd, fd);
+	if (!error && twin_any())
+		twin_epoll(fd_table[fd].number, epfd, op, ev);
+	return error;
+}
+
+void epoll_twin(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	struct epoll_set *es = es_of(epfd);
+	int saved_errno = errno;
+
+	if (es && op == EPOLL_CTL_ADD)
+		canal_write_once(&es->twins, 1u);
+	(void)real(epoll_ctl)(epfd, op, fd, ev);
+	errno = saved_errno;
 }
 
 /* --- the kernel's part ---------------------------------------------------- */
@@ -240,7 +256,7 @@ static bool kernel_due(struct epoll_set *es, int max)
 	uint32_t calls = canal_read_once(&es->calls) + 1;
 
 	canal_write_once(&es->calls, calls);
-	if (!has_kernel(es))
+	if (!has_kernel(es) && !canal_read_once(&es->twins))
 		return calls % ALIVE_EVERY == 0;
 	return calls % (max < NARROW ? KERNEL_EVERY_NARROW : KERNEL_EVERY) == 0 ||
 	       canal_read_once(&set_shared(es)->flags) & SET_NESTED;
@@ -257,8 +273,12 @@ static void tell_end(struct epoll_set *es)
 	set_enlist_all(es);
 }
 
-/* Both parts, without waiting: the number of events or -errno. */
-static int look_once(struct epoll_set *es, int epfd, struct epoll_event *ev, int max)
+/*
+ * Both parts, without waiting: the number of events or -errno. @waits: a wait follows
+ * if there is none. That looks at the kernel's, too, so that twins alone, of sockets
+ * that mostly have nothing there, are not worth a look of their own.
+ */
+static int look_once(struct epoll_set *es, int epfd, struct epoll_event *ev, int max, bool waits)
 {
 	bool due = kernel_due(es, max);
 	int kernel = 0, canal;
@@ -269,7 +289,7 @@ static int look_once(struct epoll_set *es, int epfd, struct epoll_event *ev, int
 		return kernel;
 	tell_end(es);
 	canal = set_collect(es, epfd, ev + kernel, max - kernel, SET_LOOK);
-	if (kernel || canal || due || !has_kernel(es))
+	if (kernel || canal || due || !(has_kernel(es) || (es->twins && !waits)))
 		return kernel + canal;
 	kernel = kernel_look(es, epfd, ev, max);
 	if (kernel < 0)
@@ -364,6 +384,7 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 		  const sigset_t *mask)
 {
 	struct epoll_set *es = es_of(epfd);
+	bool waits;
 	int n;
 
 	if (!is_shared(es))
@@ -377,8 +398,9 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 		if (n < 0)
 			return n;
 	}
-	n = look_once(es, epfd, ev, max);
-	if (n || (timeout && !timeout->tv_sec && !timeout->tv_nsec))
+	waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
+	n = look_once(es, epfd, ev, max, waits);
+	if (n || !waits)
 		return n;
 	return wait_both(es, epfd, ev, max, deadline_of(timeout), mask);
 }

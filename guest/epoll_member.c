@@ -489,6 +489,19 @@ static void forget(struct member *m)
 	}
 }
 
+uint32_t member_list(uint32_t sock, struct membership *ret_list, uint32_t max)
+{
+	uint32_t count = 0;
+
+	if (!by_sock || sock >= the_channel.sock_count || !lock_enter(&table_lock))
+		return 0;
+	for (struct member *m = by_sock[sock]; m && count < max; m = m->next)
+		if (!set_is_foreign(m->es) && member_holds(m))
+			ret_list[count++] = (struct membership){ m->es, m->fd, m->events, m->data };
+	lock_leave(&table_lock);
+	return count;
+}
+
 void member_forget(uint32_t sock)
 {
 	struct member *m, *next;

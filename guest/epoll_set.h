@@ -22,6 +22,7 @@ struct epoll_set {
 	int bell_fd;     /* near end: canald wakes the set */
 	int nudge_fd;    /* eventfd: a thread wakes another; -1: not needed yet */
 	uint32_t kernel; /* members that the kernel watches, at most */
+	uint32_t twins;  /* of them those that are twins of canal sockets (twin.c), ever */
 	uint32_t calls;
 	uint32_t wakes;
 	bool nested; /* somebody watches this epoll descriptor */
@@ -129,6 +130,16 @@ void member_forget(uint32_t sock);
 int member_adopt(struct epoll_set *es, int epfd);
 void member_drop_all(struct epoll_set *es);
 
+/* A socket in a set of this process. */
+struct membership {
+	struct epoll_set *es;
+	int fd;
+	uint32_t events;
+	uint64_t data;
+};
+/* Where a socket is a member; how many were stored. */
+uint32_t member_list(uint32_t sock, struct membership *ret_list, uint32_t max);
+
 static inline bool set_is_foreign(const struct epoll_set *es)
 {
 	return es->client != canal_read_once(&the_channel.client);
@@ -136,6 +147,8 @@ static inline bool set_is_foreign(const struct epoll_set *es)
 
 /* --- epoll.c, for poll and select ---------------------------------------- */
 
+/* epoll_ctl() for the kernel's twin of a member: it is watched, but not a member. */
+void epoll_twin(int epfd, int op, int fd, struct epoll_event *ev);
 /* Whether @fd is an epoll descriptor with canal sockets in it. */
 bool epoll_is_ours(int fd);
 bool epoll_peek(int epfd, enum set_when when);

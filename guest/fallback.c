@@ -35,6 +35,25 @@ void fallback_count(int why)
 		(void)channel_post(&the_channel, &inr);
 }
 
+/* What to do about a virtual machine's device that does not attach. */
+static const char *device_advice(int why)
+{
+	switch (why) {
+	case EACCES:
+	case EPERM:
+		return "make this user a member of the group canal";
+	case EBUSY:
+		return "this virtual machine's channels are used up: raise the limit in canald.conf";
+	case ENOMEM:
+		return "no memory for a channel: give the virtual machine more";
+	case EPROTONOSUPPORT:
+	case EPROTO:
+		return "canal.ko, libcanal and canald must be of one version";
+	default:
+		return "see that canald runs on the host and serves this virtual machine";
+	}
+}
+
 void fallback_complain(int why)
 {
 	static uint32_t told;
@@ -42,6 +61,12 @@ void fallback_complain(int why)
 
 	if (canal_xchg(&told, 1u))
 		return;
+	if (attach_vm_failure()) {
+		guest_log(TRANSPORT_VM_DEVICE
+			  ": %s: %s, or allow the kernel's sockets with CANAL_FALLBACK=allow",
+			  strerror(attach_vm_failure()), device_advice(attach_vm_failure()));
+		return;
+	}
 	if (canal_paths_find(NULL, path, sizeof(path)) < 0)
 		path[0] = 0;
 	guest_log("%s: %s: no canald there; start it with: canald --socket %s, "

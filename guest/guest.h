@@ -9,12 +9,16 @@
  *	fdtable.c	descriptor -> socket, epoll set, or nothing of ours
  *	init.c		first use, environment, the real functions of libc
  *	channel.c	the mapped region, INRs, calls
- *	attach_local.c	the local transport
+ *	transport.h	what differs by transport: attach_local.c canald's UNIX
+ *			socket, attach_vm.c /dev/canal of a virtual machine
+ *	region.c	the mapped region's tables
  *	wait.c		wait slots: looking, sleeping, signals, time limits
  *	stream.c, dgram.c	moving bytes
  *	socket.c	socket, bind, listen, accept, connect, shutdown, names
+ *	hybrid.c	moving them by reference, in a virtual machine
+ *	twin.c		loopback of a virtual machine, which is the guest's own
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
- *	ready.c		poll, select; epoll.c: epoll
+ *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
  *	process.c	fork, exec, close, dup
  *	resolve.c	getaddrinfo and its relatives
  *	vsocket.c	AF_VSOCKET for programs that opt in by source
@@ -41,6 +45,7 @@
 #include "order.h"
 #include "pool.h"
 #include "ring.h"
+#include "transport.h"
 #include "wire.h"
 
 /* --- the channel ------------------------------------------------------- */
@@ -65,9 +70,13 @@ struct channel {
 	struct canal_pool tx_pool, sub_pool;
 	uint32_t client; /* our number; 0 in a child that has not joined */
 	uint64_t id, token;
+	const struct transport *via;
 	int kick_fd, control_fd;
-	bool light; /* the host's heavy fence covers us (S2) */
-	bool dead;  /* canald is gone, or closed the channel */
+	size_t ref_min;    /* by reference from so many bytes on; SIZE_MAX: never */
+	uint64_t ref_most; /* bytes in one transfer by reference */
+	bool light;        /* the host's heavy fence covers us (S2) */
+	bool dead;         /* canald is gone, or closed the channel */
+	bool apart;        /* loopback is not canald's (twin.c) */
 };
 
 static inline struct canal_sock *channel_sock(const struct channel *ch, uint32_t n)
@@ -108,20 +117,6 @@ int channel_call(struct channel *ch, struct canal_inr *inr, struct call_args *ar
 
 /* Wakes the poller if it asked for it. Behind a full fence. */
 void channel_kick(struct channel *ch);
-
-/* Transport (attach_local.c). */
-int attach_local(struct channel *ch, const char *path);
-int attach_local_join(struct channel *ch);
-/* Hands the far end of a wait slot's bell to canald; *ret_fd: the near end,
- * blocking or not, at a high number. */
-int attach_local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *ret_fd);
-/* A dummy for a socket to come, lowest free number as socket() would; unpair
- * drops it. */
-int attach_local_pair(int type_flags, int *ret_ends);
-void attach_local_unpair(const int *ends);
-/* Hands the far end to canald; the near end, which is the program's descriptor
- * from now on, or -errno and both are closed. */
-int attach_local_dummy(struct channel *ch, uint32_t n, uint32_t generation, const int *ends);
 
 /* --- descriptors ------------------------------------------------------- */
 
@@ -197,7 +192,7 @@ static inline bool sock_connecting(const struct canal_sock *s)
 /* A thread's wait slot; made on the thread's first sleep. */
 struct waiter {
 	uint32_t slot;
-	int fd;          /* near end of its bell */
+	int fd;          /* what it sleeps on: transport.h, waiter */
 	uint32_t client; /* whose it is: differs after fork */
 };
 int waiter_get(struct channel *ch, struct waiter **ret_w);
@@ -234,13 +229,18 @@ int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int w
 /* Sleeps until ready(arg) with no socket in view, signals or not: the sleep of
  * a call. 0, or -EPIPE when canald is gone. */
 int wait_slot(struct channel *ch, struct waiter *w, bool (*ready)(void *), void *arg);
+/* The same as a blocked call of the program's: also -EAGAIN at the deadline and
+ * -EINTR, and a cancellation point. */
+int wait_slot_until(struct channel *ch, struct waiter *w, bool (*ready)(void *), void *arg,
+		    int64_t deadline);
 /* A short sleep for where nobody would wake us; 0 or -EINTR. */
 int wait_nap(int64_t ns);
 
 /* Remembers that @s holds a TX chunk, for the trim before the next sleep. */
 void wait_note_tx(struct canal_sock *s);
 void wait_trim(struct channel *ch);
-/* No TX chunk is left: takes those that closed sockets hold. False: none found. */
+/* No TX chunk is left: takes those of a socket that ended or has nothing to send.
+ * False: none found. */
 bool wait_scavenge(struct channel *ch);
 
 /* Locks in shared memory, by thread id; survive the death of their holder. */
@@ -256,6 +256,9 @@ ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, i
 		    int flags);
 ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags);
 ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags);
+/* The same without what comes by loopback (twin_io.c), and why it may not wait. */
+ssize_t dgram_recv_canal(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags);
+bool dgram_arrived(void *sock);
 
 /* POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR as Linux gives them now, from
  * shared memory alone. Arms want_room when @events has POLLOUT and there is

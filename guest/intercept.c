@@ -32,7 +32,7 @@ EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, 0))
+	return ref.s ? give(socket_accept(fd, ref, addr.__sockaddr__, len, 0))
 		     : real(accept)(fd, addr, len);
 }
 
@@ -40,7 +40,7 @@ EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 {
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(socket_accept(ref, addr.__sockaddr__, len, flags))
+	return ref.s ? give(socket_accept(fd, ref, addr.__sockaddr__, len, flags))
 		     : real(accept4)(fd, addr, len, flags);
 }
 

@@ -23,3 +23,50 @@ EXPORT int getaddrinfo(const char *node, const char *service, const struct addri
 		errno = saved_errno;
 	return ret;
 }
+
+EXPORT int gethostbyname2_r(const char *name, int family, struct hostent *h, char *buf, size_t len,
+			    struct hostent **result, int *h_error)
+{
+	int saved_errno = errno;
+	int ret;
+
+	libcanal_init();
+	if (!host_is_ours() || (family != AF_INET && family != AF_INET6)) {
+		errno = saved_errno;
+		return real(gethostbyname2_r)(name, family, h, buf, len, result, h_error);
+	}
+	ret = host_lookup(name, family, h, buf, len, h_error);
+	*result = ret ? NULL : h;
+	errno = saved_errno;
+	/* As glibc: a name that is not there is no error of the call. */
+	return ret == -ENOENT ? 0 : -ret;
+}
+
+EXPORT int gethostbyname_r(const char *name, struct hostent *h, char *buf, size_t len,
+			   struct hostent **result, int *h_error)
+{
+	libcanal_init();
+	if (!host_is_ours())
+		return real(gethostbyname_r)(name, h, buf, len, result, h_error);
+	return gethostbyname2_r(name, AF_INET, h, buf, len, result, h_error);
+}
+
+EXPORT struct hostent *gethostbyname2(const char *name, int family)
+{
+	static struct hostent host;
+	static char buf[8192];
+	struct hostent *result = NULL;
+
+	libcanal_init();
+	if (!host_is_ours())
+		return real(gethostbyname2)(name, family);
+	if (gethostbyname2_r(name, family, &host, buf, sizeof(buf), &result, &h_errno))
+		return NULL;
+	return result;
+}
+
+EXPORT struct hostent *gethostbyname(const char *name)
+{
+	libcanal_init();
+	return host_is_ours() ? gethostbyname2(name, AF_INET) : real(gethostbyname)(name);
+}

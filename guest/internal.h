@@ -79,7 +79,10 @@ bool socket_serves(int domain, int type, int protocol);
 int socket_open(int domain, int type, int protocol);
 int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len);
 int socket_listen(struct sock_ref ref, int backlog);
-int socket_accept(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags);
+int socket_accept(int fd, struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags);
+/* The same for canal's connections alone, without waiting; and whether it would. */
+int socket_accept_now(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags);
+bool socket_acceptable(void *sock);
 int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len);
 int socket_shutdown(struct sock_ref ref, int how);
 int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);
@@ -98,5 +101,13 @@ struct addrinfo;
 /* EAI_* or 0. */
 int resolve_names(const char *node, const char *service, const struct addrinfo *hints,
 		  struct addrinfo **ret_list);
+
+/* --- resolve_host.c ---------------------------------------------------- */
+
+struct hostent;
+/* Whether gethostbyname() is canald's to answer: in a virtual machine. */
+bool host_is_ours(void);
+int host_lookup(const char *name, int family, struct hostent *h, char *buf, size_t len,
+		int *ret_h_errno);
 
 #endif

@@ -24,6 +24,7 @@
 #include <sys/time.h>
 
 #include "internal.h"
+#include "twin.h"
 
 #define NS_PER_S 1000000000ull
 #define NS_PER_US 1000ull
@@ -237,6 +238,10 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 		return -EFAULT;
 	if (limit)
 		return timeout_set(limit, value, len);
+	if (twin_apart()) {
+		twin_note(ref.n, level, name);
+		twin_set_option(ref.n, level, name, value, len);
+	}
 	if (is_posted(ref, level, name, len))
 		return set_post(ref, level, name, value);
 	return set_call(ref, level, name, value, len);

@@ -26,6 +26,7 @@
 #include <linux/close_range.h>
 
 #include "internal.h"
+#include "twin.h"
 
 /* An entry that is being given up. */
 struct goodbye {
@@ -38,8 +39,11 @@ static struct goodbye forget(int fd)
 	struct goodbye bye = { .was = fd_table[fd] };
 
 	bye.last = fd_remove(fd);
-	if (bye.was.kind == FD_SOCKET && bye.last)
+	if (bye.was.kind == FD_SOCKET && bye.last) {
+		if (twin_any())
+			twin_drop(bye.was.number);
 		epoll_forget(fd);
+	}
 	if (bye.was.kind == FD_EPOLL)
 		epoll_drop(fd, bye.last);
 	return bye;

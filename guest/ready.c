@@ -25,6 +25,7 @@
 #include <sys/resource.h>
 
 #include "epoll_set.h"
+#include "twin.h"
 
 #define NS_PER_S 1000000000LL
 /* Up to so many descriptors fit the stack. */
@@ -46,9 +47,11 @@ struct look {
 	uint32_t count;
 	bool select;
 	uint32_t canal_count, set_count, kernel_count;
+	uint32_t twin_count;   /* of kernel_count: twins of canal sockets */
 	uint32_t only;         /* number of the only canal socket, or CANAL_NONE */
-	struct pollfd *kernel; /* of fds what is not canal's; room for the bell */
+	struct pollfd *kernel; /* of fds what is not canal's, and twins; room for the bell */
 	uint32_t *index;       /* where in fds each of those is */
+	uint32_t room;         /* entries of these two, but for the pipe */
 	int kernel_ready;      /* what the last real ppoll returned */
 };
 
@@ -73,6 +76,30 @@ static short interest(const struct look *l, const struct pollfd *p)
 	return p->events & POLLPRI ? all | SELECT_EX : all;
 }
 
+/* Entry @k of the kernel's part belongs to a canal socket. */
+static bool is_twin(const struct look *l, uint32_t k)
+{
+	return l->twin_count && fd_sock(l->fds[l->index[k]].fd);
+}
+
+/* What the last real ppoll found of twins, behind a look at the canal sockets. */
+static int take_twins(struct look *l)
+{
+	int ready = 0;
+
+	for (uint32_t k = 0; l->kernel_ready > 0 && k < l->kernel_count; k++) {
+		struct pollfd *to = &l->fds[l->index[k]];
+		short got;
+
+		if (!is_twin(l, k) || !(l->kernel[k].revents & POLLIN))
+			continue;
+		got = to->events & (POLLIN | POLLRDNORM) & interest(l, to);
+		ready += got && !to->revents;
+		to->revents |= got;
+	}
+	return ready;
+}
+
 static int look_canal(struct look *l)
 {
 	int ready = 0;
@@ -86,12 +113,29 @@ static int look_canal(struct look *l)
 		p->revents = (short)ready_events(s, (uint16_t)p->events) & interest(l, p);
 		ready += p->revents != 0;
 	}
-	return ready;
+	return unlikely(l->twin_count) ? ready + take_twins(l) : ready;
 }
 
 static bool canal_is_ready(void *arg)
 {
 	return look_canal(arg) > 0;
+}
+
+/* The twins of a canal socket, if it is to tell of what comes. */
+static void sort_twins(struct look *l, uint32_t i)
+{
+	const struct pollfd *p = &l->fds[i];
+	const struct twin *t = twin_of(fd_table[p->fd].number);
+
+	if (!t || !(p->events & (POLLIN | POLLRDNORM)))
+		return;
+	for (unsigned int which = 0; which < TWIN_FDS; which++) {
+		if (t->fd[which] < 0 || l->kernel_count == l->room)
+			continue;
+		l->kernel[l->kernel_count] = (struct pollfd){ t->fd[which], POLLIN, 0 };
+		l->index[l->kernel_count++] = i;
+		l->twin_count++;
+	}
 }
 
 /* Splits the array; done once. */
@@ -106,6 +150,8 @@ static void sort_out(struct look *l)
 			continue;
 		if (fd_sock(p->fd)) {
 			l->only = l->canal_count++ ? CANAL_NONE : fd_table[p->fd].number;
+			if (twin_any())
+				sort_twins(l, i);
 			continue;
 		}
 		l->set_count += epoll_is_ours(p->fd);
@@ -157,8 +203,11 @@ static int take_kernel(struct look *l)
 		return 0;
 	for (uint32_t k = 0; k < l->kernel_count; k++) {
 		struct pollfd *from = &l->kernel[k], *to = &l->fds[l->index[k]];
-		short got = epoll_is_ours(from->fd) ? set_events(from) : from->revents;
+		short got;
 
+		if (is_twin(l, k))
+			continue;
+		got = epoll_is_ours(from->fd) ? set_events(from) : from->revents;
 		if (l->select && (got & POLLNVAL))
 			return -EBADF;
 		to->revents = got & interest(l, to);
@@ -170,13 +219,26 @@ static int take_kernel(struct look *l)
 	return ready;
 }
 
+/* Of so many looks that find a canal socket ready, one looks at twins alone, too. */
+#define TWIN_EVERY 16
+
+/* Whether the kernel has nothing but twins, and canal has something. */
+static bool kernel_can_wait(struct look *l)
+{
+	static __thread uint32_t looks;
+
+	l->kernel_ready = 0;
+	return l->twin_count && l->twin_count == l->kernel_count && ++looks % TWIN_EVERY &&
+	       look_canal(l) > 0;
+}
+
 /* Everything, now. */
 static int look_all(struct look *l)
 {
 	static const struct timespec now = { 0 };
 	int kernel = 0;
 
-	if (l->kernel_count) {
+	if (l->kernel_count && !kernel_can_wait(l)) {
 		l->kernel_ready = call_ppoll(l->kernel, l->kernel_count, &now, NULL);
 		kernel = l->kernel_ready < 0 ? l->kernel_ready : take_kernel(l);
 	}
@@ -352,14 +414,26 @@ static int look_and_wait(struct look *l, const struct timespec *timeout, const s
 	return n < 0 ? n : 0;
 }
 
+static uint32_t twins_among(const struct look *l)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; twin_any() && i < l->count; i++)
+		if (fd_sock(l->fds[i].fd) && twin_of(fd_table[l->fds[i].fd].number))
+			count += TWIN_FDS;
+	return count;
+}
+
 static int run(struct look *l, const struct timespec *timeout, const sigset_t *mask)
 {
-	size_t len = (l->count + 1) * (sizeof(*l->kernel) + sizeof(*l->index));
 	struct pollfd_room room;
 	void *pages = NULL;
+	size_t len;
 	int n;
 
-	if (l->count <= FEW) {
+	l->room = l->count + twins_among(l);
+	len = (l->room + 1) * (sizeof(*l->kernel) + sizeof(*l->index));
+	if (l->room <= FEW) {
 		l->kernel = room.kernel;
 		l->index = room.index;
 		return look_and_wait(l, timeout, mask);
@@ -368,7 +442,7 @@ static int run(struct look *l, const struct timespec *timeout, const sigset_t *m
 	if (pages == MAP_FAILED)
 		return -ENOMEM;
 	l->kernel = pages;
-	l->index = (uint32_t *)(void *)(l->kernel + l->count + 1);
+	l->index = (uint32_t *)(void *)(l->kernel + l->room + 1);
 	n = look_and_wait(l, timeout, mask);
 	munmap(pages, len);
 	return n;

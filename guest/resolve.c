@@ -127,6 +127,81 @@ static int list_make(const struct canal_resolve_answer *answer, int flags,
 	return ret;
 }
 
+/* --- names of the guest itself ----------------------------------------- */
+
+#define HOSTS "/etc/hosts"
+
+static bool is_localhost(const char *node)
+{
+	static const char name[] = "localhost";
+	size_t len = strlen(node), name_len = sizeof(name) - 1;
+
+	if (len && node[len - 1] == '.')
+		len--;
+	if (len < name_len || strncasecmp(node + len - name_len, name, name_len) != 0)
+		return false;
+	return len == name_len || node[len - name_len - 1] == '.';
+}
+
+/* Whether a line of the file names @node. */
+static bool line_names(char *line, const char *node)
+{
+	char *word;
+
+	line[strcspn(line, "#\n")] = '\0';
+	word = strsep(&line, " \t"); /* the address */
+	while (word && (word = strsep(&line, " \t")))
+		if (strcasecmp(word, node) == 0)
+			return true;
+	return false;
+}
+
+static bool in_hosts(const char *node)
+{
+	FILE *f = fopen(HOSTS, "re");
+	char *line = NULL;
+	size_t room = 0;
+	bool found = false;
+
+	while (f && !found && getline(&line, &room, f) > 0)
+		found = line_names(line, node);
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* localhost where no file says what it is. */
+static int localhost(const char *service, const struct addrinfo *hints, struct addrinfo **ret_list)
+{
+	bool v6 = hints && hints->ai_family == AF_INET6;
+	int ret = real(getaddrinfo)(v6 ? "::1" : "127.0.0.1", service, hints, ret_list);
+
+	if (ret || !(*ret_list)->ai_canonname)
+		return ret;
+	free((*ret_list)->ai_canonname);
+	(*ret_list)->ai_canonname = strdup("localhost");
+	return 0;
+}
+
+/*
+ * In a virtual machine what the guest's own file says, and localhost, come first:
+ * they mean the guest. False: canald is to be asked.
+ */
+static bool names_here(const char *node, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **ret_list, int *ret)
+{
+	struct channel *ch;
+	bool local = is_localhost(node);
+
+	if (channel_get(&ch) < 0 || !ch->apart || (!local && !in_hosts(node)))
+		return false;
+	*ret = real(getaddrinfo)(node, service, hints, ret_list);
+	if (*ret && local)
+		*ret = localhost(service, hints, ret_list);
+	return *ret == 0 || local;
+}
+
 /* --- both -------------------------------------------------------------- */
 
 /* 0, EAI_*, or a positive errno when canald could not be asked. */
@@ -162,10 +237,12 @@ int resolve_names(const char *node, const char *service, const struct addrinfo *
 		  struct addrinfo **ret_list)
 {
 	struct canal_resolve question = { .flags = 0 };
-	int ret;
+	int ret = 0;
 
 	if (!needs_resolver(node, hints))
 		return real(getaddrinfo)(node, service, hints, ret_list);
+	if (names_here(node, service, hints, ret_list, &ret))
+		return ret;
 	ret = question_fill(&question, node, service, hints);
 	if (!ret)
 		ret = ask(&question, ret_list);

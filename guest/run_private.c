@@ -193,8 +193,9 @@ static int canald_become(const char *canald, const struct place *place)
 	unsetenv("LD_PRELOAD");
 	if (setenv("NOTIFY_SOCKET", place->notify, 1) < 0 || chdir("/") < 0)
 		return -errno;
-	execl(canald, "canald", "--socket", place->socket, "--idle-exit", IDLE_EXIT_S,
-	      (char *)NULL);
+	/* what the system's canald is configured for is not this one's to do */
+	execl(canald, "canald", "--config", "/dev/null", "--socket", place->socket, "--idle-exit",
+	      IDLE_EXIT_S, (char *)NULL);
 	return -errno;
 }
 

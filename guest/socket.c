@@ -28,6 +28,7 @@
 #include "addr.h"
 #include "data.h"
 #include "internal.h"
+#include "twin.h"
 
 #define TYPE_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
 #define GRANT_YIELDS 20
@@ -146,7 +147,7 @@ static void abandon(struct channel *ch, uint32_t n, uint32_t generation)
 
 /* Makes @ends the dummy of socket @n and puts it into the table. */
 static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, int domain,
-			   int type, const int *ends)
+			   int type, const struct dummy_ends *ends)
 {
 	struct sock_ref ref = {
 		.s = channel_sock(ch, n),
@@ -158,7 +159,10 @@ static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, 
 
 	/* Before the dummy: a close of it gives the socket to somebody else. */
 	canal_write_once(&ref.s->status, type & SOCK_NONBLOCK ? CANAL_STATUS_NONBLOCK : 0);
-	fd = attach_local_dummy(ch, n, generation, ends);
+	if (twin_apart())
+		twin_note_none(n);
+	fd = ch->via->dummy(ch, n, generation,
+			    ref.type | (domain == AF_INET6 ? TRANSPORT_INET6 : 0), ends);
 	if (fd < 0)
 		return fd;
 	ret = fd_install_socket(fd, ref);
@@ -172,8 +176,9 @@ static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, 
 static int open_in(struct channel *ch, int domain, int type, int protocol)
 {
 	struct canal_inr inr = { .op = CANAL_INR_SOCKET, .slot = CANAL_NONE };
+	struct dummy_ends ends;
 	uint32_t n, generation;
-	int ends[2], ret = grant_take(ch, &n);
+	int ret = grant_take(ch, &n);
 
 	if (ret < 0)
 		return ret;
@@ -185,9 +190,9 @@ static int open_in(struct channel *ch, int domain, int type, int protocol)
 	ret = channel_post(ch, &inr);
 	if (ret < 0)
 		return ret;
-	ret = attach_local_pair(type & TYPE_FLAGS, ends);
+	ret = ch->via->pair(ch, type & TYPE_FLAGS, false, &ends);
 	if (ret == 0)
-		ret = descriptor_make(ch, n, generation, domain, type, ends);
+		ret = descriptor_make(ch, n, generation, domain, type, &ends);
 	if (ret < 0)
 		abandon(ch, n, generation);
 	return ret;
@@ -248,6 +253,31 @@ static int bind_address(struct canal_addr *a, const struct sockaddr *addr, sockl
 	return addr_from_sockaddr(a, addr, len, domain);
 }
 
+static int bind_canal(struct sock_ref ref, struct canal_inr *inr)
+{
+	int ret = call(ref, inr);
+
+	if (ret == 0)
+		(void)canal_fetch_or(&ref.s->status, CANAL_STATUS_BOUND);
+	return ret;
+}
+
+/* A datagram socket of a virtual machine: the guest's own port first, where it is
+ * known, for that is the one that can be given back. */
+static int bind_both(struct sock_ref ref, struct canal_inr *inr)
+{
+	int ret = twin_make(ref, &inr->u.addr, 0);
+
+	if (ret < 0)
+		return ret;
+	ret = bind_canal(ref, inr);
+	if (ret == 0)
+		(void)twin_make(ref, &ref.s->local, 0);
+	else if (!(canal_read_once(&ref.s->status) & CANAL_STATUS_BOUND))
+		twin_drop(ref.n);
+	return ret;
+}
+
 int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
 {
 	struct canal_inr inr = { .op = CANAL_INR_BIND };
@@ -255,9 +285,27 @@ int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
 
 	if (ret < 0)
 		return ret;
-	ret = call(ref, &inr);
-	if (ret == 0)
-		(void)canal_fetch_or(&ref.s->status, CANAL_STATUS_BOUND);
+	if (!twin_apart())
+		return bind_canal(ref, &inr);
+	if (twin_owns(&inr.u.addr) && !twin_is_wildcard(&inr.u.addr))
+		return twin_bind_there(ref, addr, len);
+	return ref.type == SOCK_DGRAM ? bind_both(ref, &inr) : bind_canal(ref, &inr);
+}
+
+/* The guest's loopback, and canal; -EADDRINUSE if either has somebody there. */
+static int listen_both(struct sock_ref ref, struct canal_inr *inr)
+{
+	int backlog = (int)inr->u.arg[0];
+	bool bound = canal_read_once(&ref.s->status) & CANAL_STATUS_BOUND;
+	int ret = bound ? twin_make(ref, &ref.s->local, backlog) : 0;
+
+	if (ret < 0)
+		return ret;
+	ret = call(ref, inr);
+	if (ret < 0)
+		twin_drop(ref.n);
+	else if (!bound)
+		(void)twin_make(ref, &ref.s->local, backlog);
 	return ret;
 }
 
@@ -268,7 +316,7 @@ int socket_listen(struct sock_ref ref, int backlog)
 
 	if (ref.type != SOCK_STREAM)
 		return -EOPNOTSUPP;
-	ret = call(ref, &inr);
+	ret = twin_apart() ? listen_both(ref, &inr) : call(ref, &inr);
 	if (ret == 0) /* after a shutdown() of a listener it listens again */
 		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RD + 1));
 	return ret;
@@ -288,9 +336,9 @@ static bool accept_refused(struct canal_sock *s)
 	       (canal_read_once(&s->shut) & 1) || canal_load_acquire(&s->rx.closed);
 }
 
-static bool accept_ready(void *arg)
+bool socket_acceptable(void *sock)
 {
-	struct canal_sock *s = arg;
+	struct canal_sock *s = sock;
 
 	return accept_pending(s) || accept_refused(s);
 }
@@ -354,23 +402,24 @@ static void time_limits_inherit(struct canal_sock *to, const struct canal_sock *
 static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
 {
 	struct canal_accept entry;
-	int ends[2], ret = accept_none(ref.s);
+	struct dummy_ends ends;
+	int ret = accept_none(ref.s);
 
 	if (ret == 0)
-		ret = attach_local_pair(flags, ends);
+		ret = ch->via->pair(ch, flags, true, &ends);
 	if (ret < 0)
 		return ret;
 	lock_take(&ref.s->rx.rx_lock);
 	ret = accept_oldest(ch, ref, &entry);
 	lock_drop(&ref.s->rx.rx_lock);
 	if (ret < 0) {
-		attach_local_unpair(ends);
+		ch->via->unpair(&ends);
 		return ret;
 	}
 	*ret_n = entry.sock;
 	time_limits_inherit(channel_sock(ch, entry.sock), ref.s);
 	ret = descriptor_make(ch, entry.sock, entry.generation, ref.domain, SOCK_STREAM | flags,
-			      ends);
+			      &ends);
 	if (ret < 0)
 		abandon(ch, entry.sock, entry.generation);
 	return no_network(ret);
@@ -382,8 +431,8 @@ static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint3
 	int ret = accept_take(ch, ref, flags, ret_n);
 
 	while (ret == -EAGAIN && !nonblocking(ref.s)) {
-		int waited =
-			wait_socket(ch, ref.s, ref.n, WAIT_READ, accept_ready, ref.s, deadline);
+		int waited = wait_socket(ch, ref.s, ref.n, WAIT_READ, socket_acceptable, ref.s,
+					 deadline);
 
 		if (waited < 0)
 			return no_network(waited);
@@ -392,11 +441,26 @@ static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint3
 	return ret;
 }
 
-int socket_accept(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags)
+static int accept_give(int fd, uint32_t n, struct sockaddr *addr, socklen_t *len)
+{
+	if (fd >= 0 && addr)
+		addr_give(&channel_sock(&the_channel, n)->peer, addr, len);
+	return fd;
+}
+
+int socket_accept_now(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	uint32_t n = 0;
+	int ret = accept_take(&the_channel, ref, flags, &n);
+
+	return accept_give(no_network(ret), n, addr, len);
+}
+
+int socket_accept(int fd, struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	struct channel *ch;
-	uint32_t n;
-	int fd;
+	uint32_t n = 0;
+	int ret;
 
 	if (flags & ~TYPE_FLAGS)
 		return -EINVAL;
@@ -406,13 +470,13 @@ int socket_accept(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, in
 		return -EFAULT;
 	if (addr && (int)*len < 0)
 		return -EINVAL;
-	fd = channel_get(&ch);
-	if (fd < 0)
-		return no_network(fd);
-	fd = accept_wait(ch, ref, flags, &n);
-	if (fd >= 0 && addr)
-		addr_give(&channel_sock(ch, n)->peer, addr, len);
-	return fd;
+	ret = channel_get(&ch);
+	if (ret < 0)
+		return no_network(ret);
+	if (twin_of(ref.n))
+		return twin_accept(fd, ref, addr, len, flags);
+	ret = accept_wait(ch, ref, flags, &n);
+	return accept_give(ret, n, addr, len);
 }
 
 /* --- connect ----------------------------------------------------------- */
@@ -515,6 +579,16 @@ static int dissolve_stream(struct channel *ch, struct sock_ref ref, struct canal
 	return no_network(ret);
 }
 
+/* Nothing that a kernel socket in its place would not know of. */
+static bool connect_is_new(struct sock_ref ref)
+{
+	uint32_t state = canal_load_acquire(&ref.s->state);
+
+	return ref.type == SOCK_DGRAM ||
+	       (!sock_connecting(ref.s) && state != CANAL_SOCK_CONNECTED &&
+		state != CANAL_SOCK_LISTENING);
+}
+
 int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
 {
 	struct canal_inr inr = {
@@ -540,6 +614,8 @@ int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t l
 	ret = addr_from_sockaddr(&inr.u.addr, addr, len, ref.domain);
 	if (ret < 0)
 		return ret;
+	if (twin_apart() && twin_owns(&inr.u.addr) && connect_is_new(ref))
+		return twin_connect_there(ref, addr, len);
 	return stream ? connect_stream(ch, ref, &inr) : call(ref, &inr);
 }
 
@@ -564,6 +640,8 @@ int socket_shutdown(struct sock_ref ref, int how)
 	if (canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)
 		connected = false;
 	(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
+	if (twin_any())
+		twin_shutdown(ref.n, how);
 	ret = channel_post(&the_channel, &inr);
 	if (ret < 0)
 		return no_network(ret);
@@ -595,6 +673,8 @@ int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 		return ret;
 	name_settle(ref.s);
 	local = ref.s->local;
+	if (twin_any() && !local.port && twin_name(ref.n, addr, len))
+		return 0;
 	if (!local.family)
 		local = (struct canal_addr){ .family = ref.domain };
 	addr_give(&local, addr, len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Streams: what send and recv do on a TCP socket, and what poll sees of any.
+ * Streams: what send and recv do on a TCP socket.
  *
  * Purpose: a send that finds room and a recv that finds bytes are a copy and
  * one atomic store, with no system call. They are written straight here, in
@@ -25,7 +25,7 @@
 #include <limits.h>
 #include <string.h>
 
-#include "data.h"
+#include "hybrid.h"
 #include "sys.h"
 
 /* A long send or recv tells the host after this many bytes: it works meanwhile. */
@@ -38,9 +38,6 @@
  * the FIFO, which coalesces anyway. */
 #define SEND_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_CONFIRM)
 #define RECV_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
-
-#define SHUT_READ 1u
-#define SHUT_WRITE 2u
 
 /* --- shared with dgram.c ----------------------------------------------- */
 
@@ -198,17 +195,6 @@ struct send_job {
 	bool no_chunk;
 };
 
-static bool sock_is_connecting(const struct canal_sock *s)
-{
-	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTING || sock_connecting(s);
-}
-
-/* A connect() failed, and none told so yet; afterwards it is as if new. */
-static bool connect_untold(const struct canal_sock *s, uint32_t state)
-{
-	return state == CANAL_SOCK_FAILED && (canal_read_once(&s->status) & SOCK_CONNECT_BEGUN);
-}
-
 static bool send_connected(void *arg)
 {
 	struct send_job *job = arg;
@@ -313,6 +299,22 @@ static int send_loop(struct send_job *job)
 	}
 }
 
+/* A long one, in a virtual machine. What it leaves is copied. */
+static __attribute__((noinline)) int send_by_ref(struct send_job *job)
+{
+	bool nonblock = data_nonblock(job->s, job->flags);
+	size_t sent = 0;
+	int err;
+
+	if (!nonblock)
+		job->deadline = data_deadline(&job->s->sndtimeo_ns);
+	err = hybrid_send(job->s, job->n, job->generation, &job->at, job->left, job->deadline,
+			  &sent);
+	job->left -= sent;
+	job->sent += sent;
+	return err;
+}
+
 static void raise_sigpipe(void)
 {
 	long pid = sys_call2(SYS_getpid, 0, 0);
@@ -338,7 +340,9 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 	if (flags & (MSG_OOB | MSG_FASTOPEN))
 		return -EOPNOTSUPP;
 	job.left = (size_t)total;
-	err = send_loop(&job);
+	err = hybrid_pays(job.left) && send_open(s) ? send_by_ref(&job) : 0;
+	if (!err)
+		err = send_loop(&job);
 	if (job.sent || !err)
 		return (ssize_t)job.sent;
 	if (err != -EPIPE)
@@ -398,6 +402,8 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 	tail = canal_load_acquire(&f->tail);
 	if (len > tail - head)
 		len = tail - head;
+	if (hybrid_pays(len)) /* not here */
+		len = 0;
 	while (got < len && (part = rx_piece(f, head, len - got, &at))) {
 		memcpy(buf + got, at, part);
 		got += part;
@@ -422,8 +428,26 @@ struct recv_job {
 	struct cursor at;
 	size_t total, got;
 	size_t seen;      /* bytes in RX that did not satisfy (MSG_PEEK) */
+	bool fault;       /* the program's buffer is not there */
 	int64_t deadline; /* 0: not yet known */
 };
+
+/* What is there, if that is much, in a virtual machine: rx.head behind it. */
+static __attribute__((noinline)) uint64_t recv_by_ref(struct recv_job *job, uint64_t head,
+						      uint64_t tail)
+{
+	uint64_t taken = 0;
+	int64_t r = hybrid_recv(job->s, job->n, &job->at, job->total - job->got, &taken);
+
+	job->fault = r < 0;
+	if (r > 0)
+		job->got += (size_t)r;
+	if (taken > tail - head) /* came in meanwhile */
+		tail = head + taken;
+	if (taken)
+		rx_consumed(job->s, job->n, head + taken, tail);
+	return head + taken;
+}
 
 static void recv_locked(struct recv_job *job)
 {
@@ -439,7 +463,13 @@ static void recv_locked(struct recv_job *job)
 		job->got = 0;
 		job->seen = tail - head;
 	}
-	while (job->got < job->total && head != tail) {
+	if (hybrid_pays(job->total - job->got) && hybrid_pays(tail - head) &&
+	    !(job->flags & (MSG_PEEK | MSG_TRUNC))) {
+		head = told = recv_by_ref(job, head, tail);
+		if (job->got)
+			return;
+	}
+	while (job->got < job->total && head != tail && !job->fault) {
 		uint64_t most = tail - head;
 
 		if (most > job->total - job->got)
@@ -458,12 +488,6 @@ static void recv_locked(struct recv_job *job)
 	}
 	if (!peek && head != told)
 		rx_consumed(job->s, job->n, head, tail);
-}
-
-static bool rx_has(const struct canal_sock *s, size_t more_than)
-{
-	/* R1 acquire: tail before what we do because of it */
-	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) > more_than;
 }
 
 /* Why a recv does not go on waiting: bytes, an end, an error. */
@@ -553,6 +577,8 @@ static int recv_loop(struct recv_job *job)
 		lock_leave(&job->s->rx.rx_lock);
 		if (unlikely(lost))
 			return 0;
+		if (unlikely(job->fault))
+			return -EFAULT;
 		if (job->got >= enough || (!job->total && rx_has(job->s, 0)))
 			return 0;
 		r = recv_verdict(job);
@@ -602,98 +628,4 @@ ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, i
 			return (ssize_t)got;
 	}
 	return recv_slow(s, n, iov, count, flags);
-}
-
-/* --- readiness --------------------------------------------------------- */
-
-#define EVENTS_IN (POLLIN | POLLRDNORM)
-#define EVENTS_OUT (POLLOUT | POLLWRNORM)
-
-/* Linux's sk_shutdown: what was shut from here, and from there. */
-static uint32_t sock_shutdown_mask(const struct canal_sock *s)
-{
-	uint32_t mask = canal_read_once(&s->shut) & (SHUT_READ | SHUT_WRITE);
-	uint32_t closed = canal_load_acquire(&s->rx.closed);
-
-	if (closed == CANAL_CLOSED_EOF)
-		mask |= SHUT_READ;
-	else if (closed)
-		mask |= SHUT_READ | SHUT_WRITE;
-	return mask;
-}
-
-static short events_of_end(uint32_t shut, bool hung_up)
-{
-	short mask = 0;
-
-	if (shut & SHUT_READ)
-		mask |= EVENTS_IN | POLLRDHUP;
-	if (hung_up || shut == (SHUT_READ | SHUT_WRITE))
-		mask |= POLLHUP;
-	return mask;
-}
-
-/* tcp_poll() of a socket that does not listen. */
-static short events_of_stream(struct canal_sock *s, short events)
-{
-	bool connecting = sock_is_connecting(s);
-	/* N1 acquire: behind the look at `connects`, or it would be that of before */
-	uint32_t state = canal_load_acquire(&s->state);
-	uint32_t shut = sock_shutdown_mask(s);
-	short mask;
-
-	if (connect_untold(s, state) && !connecting)
-		shut = SHUT_READ | SHUT_WRITE;
-	/* A listener that was shut down is as if new. */
-	if (state == CANAL_SOCK_OPEN && canal_read_once(&s->rx.closed))
-		shut = 0;
-	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
-	if (connecting)
-		return mask;
-	if ((events & EVENTS_IN) && rx_has(s, 0))
-		mask |= EVENTS_IN;
-	/* What is not connected sends nothing, and so is never full. */
-	if ((shut & SHUT_WRITE) || state != CANAL_SOCK_CONNECTED)
-		mask |= EVENTS_OUT;
-	else if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
-		mask |= EVENTS_OUT;
-	/* The host stores an error before the end that it makes: told with that. */
-	if ((shut == (SHUT_READ | SHUT_WRITE) || state != CANAL_SOCK_CONNECTED) &&
-	    canal_read_once(&s->so_error))
-		mask |= POLLERR;
-	return mask;
-}
-
-/* datagram_poll() */
-static short events_of_dgram(struct canal_sock *s, short events)
-{
-	short mask = events_of_end(sock_shutdown_mask(s), false);
-
-	if ((events & EVENTS_IN) && rx_has(s, 0))
-		mask |= EVENTS_IN;
-	if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
-		mask |= EVENTS_OUT;
-	if (canal_read_once(&s->so_error))
-		mask |= POLLERR;
-	return mask;
-}
-
-short sock_events(struct canal_sock *s, short events)
-{
-	uint32_t state;
-	short mask;
-
-	if (unlikely(!data_settled(s)))
-		data_settle(s);
-	/* N1 acquire: state before what hangs on it; pairs with sock_set_state() */
-	state = canal_load_acquire(&s->state);
-	if (unlikely(channel_gone(&the_channel)))
-		mask = POLLERR | POLLHUP | POLLRDHUP | EVENTS_IN | EVENTS_OUT;
-	else if (state == CANAL_SOCK_LISTENING)
-		mask = rx_has(s, 0) ? EVENTS_IN : 0;
-	else if (s->type == SOCK_DGRAM)
-		mask = events_of_dgram(s, events);
-	else
-		mask = events_of_stream(s, events);
-	return mask & (events | POLLERR | POLLHUP);
 }

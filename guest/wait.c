@@ -39,7 +39,7 @@
 #define SPIN_PROBE 16
 /* Between looks of one who has no slot. */
 #define POOR_NAP_NS 200000
-/* Between searches for chunks of closed sockets, while there are none. */
+/* Between searches for chunks that lie idle, while there are none. */
 #define SCAVENGE_NS 10000000
 /* A thread remembers this many sockets for the trim. */
 #define NOTED 16
@@ -122,7 +122,7 @@ int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w)
 	err = slot_claim(ch, &w.slot);
 	if (err)
 		return err;
-	err = attach_local_waiter(ch, w.slot, nonblock, &w.fd);
+	err = ch->via->waiter(ch, w.slot, nonblock, &w.fd);
 	if (err) {
 		slot_free(ch, w.slot);
 		return err;
@@ -293,9 +293,10 @@ static int bell_read(struct channel *ch, long got)
 {
 	if (got > 0)
 		return 0;
-	if (got < 0)
+	if (got < 0 && got != -ENODEV)
 		return (int)got;
-	canal_write_once(&ch->dead, true); /* canald had the only write end */
+	/* canald had the only write end; or the device of the virtual machine is gone */
+	canal_write_once(&ch->dead, true);
 	return -EPIPE;
 }
 
@@ -399,11 +400,27 @@ int wait_slot(struct channel *ch, struct waiter *w, bool (*ready)(void *), void 
 	return ready(arg) ? 0 : err;
 }
 
+int wait_slot_until(struct channel *ch, struct waiter *w, bool (*ready)(void *), void *arg,
+		    int64_t deadline)
+{
+	int err = 0;
+
+	if (wait_spin(ch, ready, arg))
+		return 0;
+	wait_trim(ch);
+	canal_write_once(&ch->wait[w->slot].sock, CANAL_NONE);
+	while (!ready(arg) && !err)
+		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, NULL, w, 0, ready, arg, deadline);
+	return err && ready(arg) ? 0 : err;
+}
+
 /* --- trimming ---------------------------------------------------------- */
 
-/* Takes the chunks of an empty FIFO out of its table. Under tx_lock. */
-static void trim_table(struct channel *ch, struct canal_fifo *f)
+/* Gives the chunks of a table to the pool; whether there were any. Under tx_lock. */
+static bool table_empty(struct channel *ch, struct canal_fifo *f)
 {
+	bool found = false;
+
 	for (uint32_t i = 0; i < CANAL_FIFO_CHUNKS; i++) {
 		uint32_t id = canal_read_once(&f->chunk[i]);
 
@@ -411,8 +428,18 @@ static void trim_table(struct channel *ch, struct canal_fifo *f)
 			continue;
 		canal_write_once(&f->chunk[i], CANAL_NONE);
 		canal_pool_give(&ch->tx_pool, id);
+		found = true;
 	}
+	return found;
+}
+
+/* The same of a FIFO that is empty, and goes on. */
+static bool trim_table(struct channel *ch, struct canal_fifo *f)
+{
+	bool found = table_empty(ch, f);
+
 	canal_write_once(&f->reclaim, f->tail & ~(uint64_t)(CANAL_CHUNK - 1));
+	return found;
 }
 
 /* It is nobody's now, or not yet. */
@@ -440,14 +467,14 @@ static bool trim_socket(struct channel *ch, struct canal_sock *s)
 	done = sock_ended(state);
 	/* R2 acquire: the host has read all before we give the chunk away */
 	if (!done && canal_load_acquire(&f->head) == f->tail) {
-		trim_table(ch, f);
+		(void)trim_table(ch, f);
 		done = true;
 	}
 	lock_drop(&f->tx_lock);
 	return done;
 }
 
-/* Chunks of a socket that ended, which else wait for the next of its number. */
+/* The chunks of a socket that ended, or whose FIFO is empty. */
 static bool scavenge_socket(struct channel *ch, struct canal_sock *s)
 {
 	struct canal_fifo *f = &s->tx;
@@ -458,15 +485,11 @@ static bool scavenge_socket(struct channel *ch, struct canal_sock *s)
 		return false;
 	/* F1 store-load: the lock before the state; pairs with number_locked() */
 	state = canal_load_acquire(&s->state);
-	for (uint32_t i = 0; sock_ended(state) && i < CANAL_FIFO_CHUNKS; i++) {
-		uint32_t id = canal_read_once(&f->chunk[i]);
-
-		if (id >= ch->tx.count)
-			continue;
-		canal_write_once(&f->chunk[i], CANAL_NONE);
-		canal_pool_give(&ch->tx_pool, id);
-		found = true;
-	}
+	/* R2 acquire: the host has read all before we give the chunk away */
+	if (sock_ended(state))
+		found = table_empty(ch, f);
+	else if (canal_load_acquire(&f->head) == f->tail)
+		found = trim_table(ch, f);
 	lock_drop(&f->tx_lock);
 	return found;
 }
@@ -474,17 +497,20 @@ static bool scavenge_socket(struct channel *ch, struct canal_sock *s)
 bool wait_scavenge(struct channel *ch)
 {
 	static int64_t last;
+	static uint32_t cursor;
+	uint32_t n = canal_read_once(&cursor);
 	int64_t now = wait_now();
 	bool found = false;
 
 	if (now - canal_read_once(&last) < SCAVENGE_NS)
 		return false;
-	for (uint32_t n = 0; n < ch->sock_count && !found; n++) {
-		struct canal_sock *s = channel_sock(ch, n);
+	for (uint32_t i = 0; i < ch->sock_count && !found; i++) {
+		struct canal_sock *s = channel_sock(ch, ++n % ch->sock_count);
 
-		if (sock_ended(canal_read_once(&s->state)) && canal_read_once(&s->generation))
-			found = scavenge_socket(ch, s);
+		/* a number that was never used has no generation */
+		found = canal_read_once(&s->generation) && scavenge_socket(ch, s);
 	}
+	canal_write_once(&cursor, n);
 	if (!found)
 		canal_write_once(&last, now);
 	return found;

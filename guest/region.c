@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The region as this process sees it.
+ *
+ * Purpose: map it and find its tables by the header, whichever transport it came
+ * by. Counts and offsets are the header's: a virtual machine's region is smaller
+ * than a local one.
+ *
+ * Ownership and threads: under channel.c's attach_lock, once.
+ *
+ * Failure: -EPROTO and -EPROTONOSUPPORT for what is no region of this version.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <sys/mman.h>
+
+#include "guest.h"
+#include "sys.h"
+#include "transport.h"
+
+#define TABLE(ch, which) ((void *)((uint8_t *)(ch)->region + (ch)->region->which.offset))
+
+static void region_tables(struct channel *ch)
+{
+	struct canal_region *r = ch->region;
+
+	ch->inr = TABLE(ch, inr);
+	ch->inr_count = r->inr.count;
+	ch->grant = TABLE(ch, grant);
+	ch->grant_count = r->grant.count;
+	ch->wait = TABLE(ch, wait);
+	ch->wait_count = r->wait.count;
+	ch->call = TABLE(ch, call);
+	ch->set = TABLE(ch, set);
+	ch->set_count = r->set.count;
+	ch->sub = TABLE(ch, sub);
+	ch->sock = TABLE(ch, sock);
+	ch->sock_count = r->sock.count;
+	ch->sock_stride = r->sock.stride;
+	ch->tx = (struct canal_arena){ TABLE(ch, tx), r->tx.count };
+	ch->rx = (struct canal_arena){ TABLE(ch, rx), r->rx.count };
+	ch->tx_pool = (struct canal_pool){ .head = &r->tx_free,
+					   .used = &r->tx_used,
+					   .count = r->tx.count,
+					   .link = TABLE(ch, tx_next),
+					   .stride = r->tx_next.stride };
+	ch->sub_pool = (struct canal_pool){ .head = &r->sub_free,
+					    .used = &r->sub_used,
+					    .count = r->sub.count,
+					    .link = (uint8_t *)ch->sub +
+						    offsetof(struct canal_sub, free_next),
+					    .stride = r->sub.stride };
+}
+
+int region_map(struct channel *ch, int fd, uint64_t len)
+{
+	struct canal_region *r;
+
+	if (len < sizeof(*r))
+		return -EPROTO;
+	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if ((unsigned long)r > -4096UL)
+		return (int)(long)r;
+	if (r->magic != CANAL_WIRE_MAGIC || r->version != CANAL_WIRE_VERSION ||
+	    r->region_len != len) {
+		(void)sys_call2(SYS_munmap, r, len);
+		return -EPROTONOSUPPORT;
+	}
+	ch->region = r;
+	region_tables(ch);
+	return 0;
+}
