@@ -40,7 +40,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "guest.h"
 
 /* Packets of one client in one go; then others have their turn. */
 #define PACKETS_MAX 256
@@ -138,6 +138,7 @@ static void local_release(struct channel *ch)
 
 const struct transport transport_local = {
 	.name = "local",
+	.fences = true,
 	.wake = local_wake,
 	.broken = local_broken,
 	.hear = attach_local_packets,
@@ -150,6 +151,7 @@ const struct transport transport_local = {
 /* What the main thread asks of a poller. */
 struct joining {
 	int fd;
+	struct guest *guest; /* on whose socket it came; NULL: the main one */
 	struct ucred cred;
 	struct poller *poller;
 	struct channel *channel;    /* HELLO: new */
@@ -198,7 +200,7 @@ static void joining_join(void *arg)
 	struct joining *j = arg;
 	struct channel *ch = poller_find_channel(j->poller, j->channel_id);
 
-	if (!ch || ch->broken) {
+	if (!ch || ch->broken || ch->guest != j->guest) {
 		j->error = -ENOENT;
 		return;
 	}
@@ -251,18 +253,9 @@ static void name_copy(char *to, size_t to_len, const char *from, size_t from_len
 		snprintf(to, to_len, "unnamed");
 }
 
-static bool hello(struct joining *j, const struct canal_local *packet)
+/* False, after telling why: no more guests, or no more channels of this one. */
+static bool may_begin(const struct joining *j)
 {
-	char name[sizeof(((struct channel *)0)->name)];
-	const struct channel_origin origin = {
-		.transport = &transport_local,
-		.shape = &shape_local,
-		.uid = j->cred.uid,
-		.pid = j->cred.pid,
-		.name = name,
-	};
-	int error;
-
 	if (canal_read_once(&channels_alive) >= settings.max_channels) {
 		refuse(j->fd,
 		       "this canald has %u guests already: raise max_channels in its "
@@ -270,10 +263,39 @@ static bool hello(struct joining *j, const struct canal_local *packet)
 		       settings.max_channels);
 		return false;
 	}
+	if (j->guest && j->guest->max_channels &&
+	    canal_read_once(&j->guest->channels) >= j->guest->max_channels) {
+		refuse(j->fd,
+		       "guest %s has %u programs already: raise its max-channels in "
+		       "canald's configuration",
+		       j->guest->name, j->guest->max_channels);
+		return false;
+	}
+	return true;
+}
+
+static bool hello(struct joining *j, const struct canal_local *packet)
+{
+	char name[sizeof(((struct channel *)0)->name)];
+	struct channel_shape shape = shape_local;
+	const struct channel_origin origin = {
+		.transport = &transport_local,
+		.guest = j->guest,
+		.shape = &shape,
+		.uid = j->cred.uid,
+		.pid = j->cred.pid,
+		.name = name,
+	};
+	int error;
+
+	if (!may_begin(j))
+		return false;
+	if (j->guest && j->guest->chunks)
+		shape.chunks = j->guest->chunks;
 	name_copy(name, sizeof(name), packet->text, sizeof(packet->text));
 	error = channel_create(&j->channel, &origin);
 	if (!error) {
-		j->poller = poller_least();
+		j->poller = j->guest ? j->guest->poller : poller_least();
 		error = poller_call(j->poller, joining_hello, j, true);
 		if (!error)
 			error = j->error;
@@ -305,9 +327,9 @@ static bool join(struct joining *j, const struct canal_local *packet)
 	return false;
 }
 
-bool attach_local_first(int fd, const void *data, size_t len)
+bool attach_local_first(int fd, struct guest *g, const void *data, size_t len)
 {
-	struct joining j = { .fd = fd };
+	struct joining j = { .fd = fd, .guest = g };
 	socklen_t cred_len = sizeof(j.cred);
 	struct canal_local packet = { 0 };
 

@@ -31,14 +31,17 @@
 
 #define ANSWER_S 10
 
-static const char usage[] = "usage: canalctl [--socket PATH] status [--json]\n"
-			    "\n"
-			    "Shows the guests of a running canald, their sockets and counters.\n"
-			    "\n"
-			    "  -s, --socket PATH  ask the canald that listens at PATH\n"
-			    "  -j, --json         print canald's answer as it is\n"
-			    "  -h, --help         print this and exit\n"
-			    "  -V, --version      print the version and exit\n";
+static const char usage[] =
+	"usage: canalctl [--socket PATH] status|ports [--json]\n"
+	"\n"
+	"  status  the guests of a running canald, their sockets and counters\n"
+	"  ports   whose ports are whose, in guests with addresses of their own,\n"
+	"          and as what they are published on the host\n"
+	"\n"
+	"  -s, --socket PATH  ask the canald that listens at PATH\n"
+	"  -j, --json         print canald's answer as it is\n"
+	"  -h, --help         print this and exit\n"
+	"  -V, --version      print the version and exit\n";
 
 /* --- question and answer ------------------------------------------------- */
 
@@ -260,12 +263,75 @@ static void status_print(const json_t *status)
 	print_broken(status);
 }
 
+/* --- ports ----------------------------------------------------------------- */
+
+/* "0.0.0.0:8080,[::]:8080", or "-". */
+static void add_published(struct table *table, const json_t *list)
+{
+	char text[256] = "";
+	json_t *one;
+	size_t i, len = 0;
+
+	json_array_foreach(list, i, one) {
+		const char *address = json_string_value(one);
+
+		if (address && len < sizeof(text))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s",
+						len ? "," : "", address);
+	}
+	table_add(table, "%s", len ? text : "-");
+}
+
+static void ports_print(const json_t *answer)
+{
+	static const char *const head[] = { "Guest", "Proto", "Local",   "Published",
+					    "State", "Queue", "Program", NULL };
+	struct table table = { .columns = "lllllrl" };
+	json_t *port;
+	size_t i;
+
+	add_texts(&table, head);
+	json_array_foreach(json_object_get(answer, "ports"), i, port) {
+		table_add(&table, "%s", text_of(port, "guest"));
+		table_add(&table, "%s", text_of(port, "proto"));
+		table_add(&table, "%s", text_of(port, "local"));
+		add_published(&table, json_object_get(port, "published"));
+		table_add(&table, "%s", text_of(port, "state"));
+		add_number(&table, number_of(port, "queue"));
+		if (json_object_get(port, "pid"))
+			table_add(&table, "%s,pid=%" JSON_INTEGER_FORMAT, text_of(port, "command"),
+				  number_of(port, "pid"));
+		else
+			table_add(&table, "%s", text_of(port, "error"));
+	}
+	table_print(&table);
+}
+
 /* --- the command line ------------------------------------------------------ */
+
+static const struct command {
+	const char *name, *question;
+	void (*print)(const json_t *answer);
+} commands[] = {
+	{ "status", "{\"cmd\":\"status\"}", status_print },
+	{ "ports", "{\"cmd\":\"ports\"}", ports_print },
+	{ 0 },
+};
 
 struct options {
 	const char *socket;
 	bool json;
+	const struct command *command;
 };
+
+static const struct command *command_find(const char *name)
+{
+	const struct command *command = commands;
+
+	while (command->name && strcmp(command->name, name) != 0)
+		command++;
+	return command->name ? command : NULL;
+}
 
 static void options_parse(int argc, char **argv, struct options *options)
 {
@@ -306,9 +372,11 @@ static void options_parse(int argc, char **argv, struct options *options)
 	}
 	if (optind == argc)
 		errx(EXIT_FAILURE, "which command? see 'canalctl --help'");
-	if (strcmp(argv[optind], "status") != 0 || optind + 1 != argc)
-		errx(EXIT_FAILURE, "%s: the only command is 'status', see 'canalctl --help'",
-		     argv[optind + 1 == argc ? optind : optind + 1]);
+	options->command = command_find(argv[optind]);
+	if (!options->command || optind + 1 != argc)
+		errx(EXIT_FAILURE,
+		     "%s: the commands are 'status' and 'ports', see 'canalctl --help'",
+		     argv[options->command ? optind + 1 : optind]);
 }
 
 int main(int argc, char **argv)
@@ -321,12 +389,12 @@ int main(int argc, char **argv)
 	if (canal_paths_find(options.socket, path, sizeof(path)) < 0)
 		errx(EXIT_FAILURE, "%s: a socket needs a shorter path",
 		     options.socket ? options.socket : "CANAL_SOCKET");
-	text = canald_ask(path, "{\"cmd\":\"status\"}");
+	text = canald_ask(path, options.command->question);
 	status = answer_parse(path, text);
 	if (options.json)
 		puts(text);
 	else
-		status_print(status);
+		options.command->print(status);
 	json_decref(status);
 	free(text);
 	if (fflush(stdout) != 0)

@@ -25,7 +25,7 @@
 #include <sys/syslog.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "guest.h"
 
 const char *const broken_name[BROKEN_REASONS] = {
 	[BROKEN_NOT] = "none",
@@ -42,6 +42,8 @@ const char *const broken_name[BROKEN_REASONS] = {
 	[BROKEN_CLIENT] = "bad-client",
 	[BROKEN_ADDRESS] = "bad-address",
 	[BROKEN_CONTROL] = "bad-control",
+	[BROKEN_MAIL] = "bad-mail",
+	[BROKEN_EXTENT] = "bad-extent",
 };
 
 uint64_t broken_count[BROKEN_REASONS];
@@ -55,11 +57,18 @@ struct counters total_gone;
 
 /* --- making and freeing ------------------------------------------------ */
 
+static uint32_t sockets_limit(const struct channel *ch)
+{
+	uint32_t limit = settings.max_sockets;
+
+	if (ch->guest && ch->guest->max_sockets)
+		limit = ch->guest->max_sockets;
+	return limit && limit < ch->shape.socks ? limit : ch->shape.socks;
+}
+
 static int tables_create(struct channel *ch)
 {
-	uint32_t limit = settings.max_sockets && settings.max_sockets < ch->shape.socks
-				 ? settings.max_sockets
-				 : ch->shape.socks;
+	uint32_t limit = sockets_limit(ch);
 
 	ch->free_socks = malloc(ch->shape.socks * sizeof(*ch->free_socks));
 	ch->socks = calloc(ch->shape.socks, sizeof(*ch->socks));
@@ -103,6 +112,7 @@ static void channel_free(struct channel *ch)
 		if (ch->early_far[i] > 0)
 			close(ch->early_far[i] - 1);
 	free(ch->early_far);
+	ref_free(ch);
 	free(ch);
 }
 
@@ -115,6 +125,7 @@ int channel_create(struct channel **ret_ch, const struct channel_origin *from)
 	if (!ch)
 		return -ENOMEM;
 	ch->transport = from->transport;
+	ch->guest = from->guest;
 	ch->shape = *from->shape;
 	ch->region_fd = ch->kick_fd = ch->kick.fd = -1;
 	ch->uid = from->uid;
@@ -124,7 +135,11 @@ int channel_create(struct channel **ret_ch, const struct channel_origin *from)
 	CDS_INIT_LIST_HEAD(&ch->clients);
 	CDS_INIT_LIST_HEAD(&ch->farless);
 	CDS_INIT_LIST_HEAD(&ch->link);
-	r = 0;
+	r = ch->guest && !guest_enter(ch->guest) ? -EUSERS : 0;
+	if (r) {
+		free(ch);
+		return r;
+	}
 	if (getrandom(&ch->token, sizeof(ch->token), 0) < 0)
 		r = -errno;
 	if (!r)
@@ -132,6 +147,8 @@ int channel_create(struct channel **ret_ch, const struct channel_origin *from)
 	if (!r && !from->base)
 		r = region_create(ch);
 	if (r) {
+		if (ch->guest)
+			guest_leave(ch->guest, &ch->count);
 		channel_free(ch);
 		return r;
 	}
@@ -189,6 +206,8 @@ bool channel_reap(struct channel *ch)
 	if (ch->kick_fd >= 0)
 		ch->poller->ops->unwatch(ch->poller->engine, &ch->kick);
 	add_counters(&total_gone, &ch->count);
+	if (ch->guest)
+		guest_leave(ch->guest, &ch->count);
 	host_log(LOG_DEBUG, "guest=%s pid=%d: channel %llu freed", ch->name, (int)ch->pid,
 		 (unsigned long long)ch->id);
 	channel_free(ch);
@@ -212,7 +231,7 @@ static void client_event(struct engine_handle *h, uint32_t events)
 	attach_local_packets(caa_container_of(h, struct client, control));
 }
 
-static struct client *channel_client(struct channel *ch, uint32_t number)
+struct client *channel_client(struct channel *ch, uint32_t number)
 {
 	struct client *c;
 

@@ -3,7 +3,8 @@
  * Settings: from the configuration file and from the command line.
  *
  * Purpose: one table of keys, with their meaning and what they expect, serves
- * both. The file is an INI file; each section has a table of keys of its own.
+ * both. The file is an INI file; each section has a table of keys of its own:
+ * those of [guest NAME] are in config_guest.c.
  *
  * Invariants
  *  1. Every fault of a file is reported, as FILE:LINE: what was expected.
@@ -23,7 +24,7 @@
 #include <string.h>
 #include <syslog.h>
 
-#include "host.h"
+#include "config.h"
 
 struct settings settings = {
 	.cpus = { [0 ... SETTINGS_POLLERS - 1] = -1 },
@@ -38,11 +39,8 @@ struct settings settings = {
 
 /* --- values ------------------------------------------------------------ */
 
-/* Each returns 0 or -EINVAL. */
-typedef int (*set_fn)(struct settings *s, const char *value);
-
-static int number_parse(const char *value, unsigned long min, unsigned long max,
-			unsigned long *ret_number)
+int config_number(const char *value, unsigned long min, unsigned long max,
+		  unsigned long *ret_number)
 {
 	unsigned long number;
 	char *end;
@@ -59,7 +57,7 @@ static int u32_parse(const char *value, uint32_t min, uint32_t max, uint32_t *re
 {
 	unsigned long number;
 
-	if (number_parse(value, min, max, &number))
+	if (config_number(value, min, max, &number))
 		return -EINVAL;
 	*ret_number = (uint32_t)number;
 	return 0;
@@ -133,8 +131,8 @@ static int cpus_add(const char *part, const cpu_set_t *allowed, int *cpus, unsig
 	dash = strchr(text, '-');
 	if (dash)
 		*dash = '\0';
-	if (number_parse(text, 0, CPU_SETSIZE - 1, &first) ||
-	    number_parse(dash ? dash + 1 : text, first, CPU_SETSIZE - 1, &last))
+	if (config_number(text, 0, CPU_SETSIZE - 1, &first) ||
+	    config_number(dash ? dash + 1 : text, first, CPU_SETSIZE - 1, &last))
 		return -EINVAL;
 	for (; first <= last; first++) {
 		if (!CPU_ISSET(first, allowed) || *count == SETTINGS_POLLERS)
@@ -144,7 +142,7 @@ static int cpus_add(const char *part, const cpu_set_t *allowed, int *cpus, unsig
 	return 0;
 }
 
-/* Gives one poller to each CPU; a number of pollers that is set later wins. */
+/* Gives one poller to each CPU, unless a number of pollers was set. */
 static int set_cpu(struct settings *s, const char *value)
 {
 	int cpus[SETTINGS_POLLERS], error = 0;
@@ -214,7 +212,7 @@ static int set_idle_exit(struct settings *s, const char *value)
 {
 	unsigned long seconds;
 
-	if (number_parse(value, 0, INT_MAX / 1000, &seconds))
+	if (config_number(value, 0, INT_MAX / 1000, &seconds))
 		return -EINVAL;
 	s->idle_exit_s = (int)seconds;
 	return 0;
@@ -222,49 +220,57 @@ static int set_idle_exit(struct settings *s, const char *value)
 
 /* --- keys -------------------------------------------------------------- */
 
-struct key {
-	const char *name;
-	const char *expected;
-	set_fn set;
-};
-
 static const struct key canald_keys[] = {
-	{ "socket", "the path of a socket, at most 107 bytes", set_socket },
-	{ "engine", "io_uring, epoll or auto", set_engine },
-	{ "poll", "always, adaptive or never", set_poll },
-	{ "cpu", "CPUs that this process may run on, such as 0,2-3", set_cpu },
-	{ "pollers", "a number from 1 to 64", set_pollers },
-	{ "max_sockets", "a number from 64 to 32768", set_max_sockets },
-	{ "max_channels", "a number from 1 to 1048576", set_max_channels },
-	{ "spin_looks", "a number from 0 to 1000000", set_spin_looks },
-	{ "fallback", "allow or deny", set_fallback },
-	{ "join", "yes or no", set_join },
-	{ "log_level", "emerg, alert, crit, err, warning, notice, info or debug", set_log_level },
-	{ "idle_exit", "seconds, 0 for never", set_idle_exit },
+	{ "socket", "the path of a socket, at most 107 bytes", set_socket, NULL, false },
+	{ "engine", "io_uring, epoll or auto", set_engine, NULL, false },
+	{ "poll", "always, adaptive or never", set_poll, NULL, false },
+	{ "cpu", "CPUs that this process may run on, such as 0,2-3", set_cpu, NULL, false },
+	{ "pollers", "a number from 1 to 64", set_pollers, NULL, false },
+	{ "max_sockets", "a number from 64 to 32768", set_max_sockets, NULL, false },
+	{ "max_channels", "a number from 1 to 1048576", set_max_channels, NULL, false },
+	{ "spin_looks", "a number from 0 to 1000000", set_spin_looks, NULL, false },
+	{ "fallback", "allow or deny", set_fallback, NULL, false },
+	{ "join", "yes or no", set_join, NULL, false },
+	{ "log_level", "emerg, alert, crit, err, warning, notice, info or debug", set_log_level,
+	  NULL, false },
+	{ "idle_exit", "seconds, 0 for never", set_idle_exit, NULL, false },
 	{ 0 },
 };
 
-/* Sections that a file may have; the name of one may be followed by a word. */
+/* Sections that a file may have; [guest] is followed by a name. */
 static const struct section {
 	const char *name;
 	const struct key *keys;
 } sections[] = {
 	{ "canald", canald_keys },
+	{ "guest", guest_keys },
 	{ 0 },
 };
+
+bool config_is_key(const char *known, const char *name)
+{
+	for (; *known && *name; known++, name++)
+		if (*known != *name &&
+		    !((*known == '-' || *known == '_') && (*name == '-' || *name == '_')))
+			return false;
+	return !*known && !*name;
+}
 
 static const struct key *key_find(const struct key *keys, const char *name)
 {
 	for (; keys->name; keys++)
-		if (strcmp(keys->name, name) == 0)
+		if (config_is_key(keys->name, name))
 			return keys;
 	return NULL;
 }
 
+/* [guest NAME] is the section "guest". */
 static const struct section *section_find(const char *name)
 {
+	size_t len = strcspn(name, " \t");
+
 	for (const struct section *section = sections; section->name; section++)
-		if (strcmp(section->name, name) == 0)
+		if (strncmp(section->name, name, len) == 0 && !section->name[len])
 			return section;
 	return NULL;
 }
@@ -333,15 +339,7 @@ int config_set(struct settings *s, const char *name, const char *value, const ch
 
 /* --- files ------------------------------------------------------------- */
 
-struct reading {
-	const char *path;
-	FILE *file;
-	FILE *report; /* where faults go; NULL: the log */
-	struct settings s;
-	unsigned int line, faults;
-};
-
-__attribute__((format(printf, 2, 3))) static void fault(struct reading *r, const char *fmt, ...)
+void config_fault(struct reading *r, const char *fmt, ...)
 {
 	char text[640];
 	va_list args;
@@ -363,10 +361,28 @@ static void fault_key(struct reading *r, const struct section *section, const ch
 
 	keys_list(section->keys, known, sizeof(known));
 	if (nearest)
-		fault(r, "unknown key '%s' in [%s]: did you mean '%s'? known are %s", name,
-		      section->name, nearest, known);
+		config_fault(r, "unknown key '%s' in [%s]: did you mean '%s'? known are %s", name,
+			     section->name, nearest, known);
 	else
-		fault(r, "unknown key '%s' in [%s]: known are %s", name, section->name, known);
+		config_fault(r, "unknown key '%s' in [%s]: known are %s", name, section->name,
+			     known);
+}
+
+/*
+ * inih tells of a section only with its first key: here the line that opens it is
+ * seen, so that one without keys, or one that is there twice, is found.
+ */
+static void section_begin(struct reading *r, const char *line)
+{
+	char name[64];
+
+	line += strspn(line, " \t");
+	if (*line != '[' || !strchr(line, ']'))
+		return;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(line + 1, "]"), line + 1);
+	r->guest = NULL;
+	if (strncmp(name, "guest", 5) == 0 && (!name[5] || name[5] == ' ' || name[5] == '\t'))
+		config_guest_begin(r, name + 5 + strspn(name + 5, " \t"));
 }
 
 /* fgets() for inih, which does not tell its handler the line. */
@@ -380,11 +396,12 @@ static char *reading_line(char *text, int text_len, void *data)
 	if (!strchr(text, '\n') && !feof(r->file)) {
 		int c;
 
-		fault(r, "line longer than %d bytes: split it", text_len - 2);
+		config_fault(r, "line longer than %d bytes: split it", text_len - 2);
 		while ((c = getc(r->file)) != EOF && c != '\n')
 			;
 		text[0] = '\0';
 	}
+	section_begin(r, text);
 	return text;
 }
 
@@ -395,17 +412,20 @@ static int reading_key(void *data, const char *section_name, const char *name, c
 	const struct key *key;
 
 	if (!section) {
-		fault(r,
-		      section_name[0] ? "unknown section [%s] of '%s': expected [canald]"
-				      : "no section%s: put [canald] above '%s'",
-		      section_name, name);
+		config_fault(r,
+			     section_name[0] ? "unknown section [%s] of '%s': expected [canald] or "
+					       "[guest NAME]"
+					     : "no section%s: put [canald] above '%s'",
+			     section_name, name);
 		return 1;
 	}
 	key = key_find(section->keys, name);
 	if (!key)
 		fault_key(r, section, name);
+	else if (key->guest_set)
+		config_guest_key(r, key, value);
 	else if (key->set(&r->s, value))
-		fault(r, "%s = %s: expected %s", name, value, key->expected);
+		config_fault(r, "%s = %s: expected %s", name, value, key->expected);
 	return 1;
 }
 
@@ -422,19 +442,28 @@ static int reading_run(struct reading *r)
 	fclose(r->file);
 	if (first_bad > 0) {
 		r->line = (unsigned int)first_bad;
-		fault(r, "expected [section] or key = value");
+		config_fault(r, "expected [section] or key = value");
 	}
+	if (first_bad == 0)
+		config_guests_check(r);
 	return first_bad < 0 ? -EIO : r->faults ? -EINVAL : 0;
 }
 
 int config_read(struct settings *s, const char *path)
 {
 	struct reading r = { .path = path, .s = *s };
-	int error = reading_run(&r);
+	int error;
 
-	if (error == 0)
+	CDS_INIT_LIST_HEAD(&r.guests);
+	error = reading_run(&r);
+	if (error == 0) {
 		*s = r.s;
-	else if (error != -EINVAL)
+		guests_free(&guests);
+		cds_list_splice(&r.guests, &guests);
+		return 0;
+	}
+	guests_free(&r.guests);
+	if (error != -EINVAL)
 		host_log(LOG_ERR, "%s: %s: give --config a file that can be read", path,
 			 strerror(-error));
 	return error;
@@ -443,8 +472,11 @@ int config_read(struct settings *s, const char *path)
 int config_check(const char *path)
 {
 	struct reading r = { .path = path, .report = stdout, .s = settings };
-	int error = reading_run(&r);
+	int error;
 
+	CDS_INIT_LIST_HEAD(&r.guests);
+	error = reading_run(&r);
+	guests_free(&r.guests);
 	if (error == 0)
 		printf("%s: ok\n", path);
 	else if (error != -EINVAL)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The control socket: new guests, questions of canalctl, and the main thread.
+ * The control sockets: new guests, questions of canalctl, and the main thread.
  *
- * Purpose: listens on a UNIX socket (SOCK_SEQPACKET). The first packet of a
+ * Purpose: listens on UNIX sockets (SOCK_SEQPACKET): the main one, and one for
+ * each guest of the local transport that the configuration names. On which of them
+ * somebody connects says which guest he is. The first packet of a
  * connection decides: '{' is a question in JSON, whose answer is sent in
  * packets of at most ANSWER_PACKET bytes before the connection is closed; all
  * else is the local transport (attach_local.c), and the connection is a
@@ -11,8 +13,7 @@
  * Invariants
  *  1. At most FRESH_MAX connections are neither a guest nor gone. When one more
  *     comes the oldest goes; any that is silent for FRESH_S goes.
- *  2. The path is removed at the end only if it is still our own socket.
- *  3. Nothing here waits for a peer.
+ *  2. Nothing here waits for a peer.
  *
  * Ownership and threads: the main thread. It waits for pollers (poller_call),
  * never they for it.
@@ -21,36 +22,38 @@
  * that fails is dropped; no descriptors left means a pause of a second.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/syslog.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "host.h"
-#include "paths.h"
+#include "guest.h"
 
 #define FRESH_MAX 256u
 #define FRESH_S 10
 #define ANSWER_PACKET 65536u
-#define LOCK_TRIES 20
 
 struct poller *pollers;
 unsigned int poller_count;
 
+/* Where somebody may connect. */
+struct listener {
+	struct cds_list_head link; /* control.listeners, the main one first */
+	struct unix_path at;
+	struct guest *guest; /* NULL: the main socket */
+};
+
 /* A connection that is not a guest (yet). */
 struct fresh {
 	struct cds_list_head link; /* control.fresh, the oldest first */
+	struct guest *guest;       /* on whose socket; NULL: the main one */
 	int fd;
 	time_t since_s;
 	char *answer;
@@ -58,14 +61,20 @@ struct fresh {
 };
 
 static struct {
-	int listen_fd, epoll_fd, signal_fd, timer_fd;
+	struct cds_list_head listeners;
+	int epoll_fd, signal_fd, timer_fd, watchdog_fd;
 	bool listening; /* watched; not while there are no descriptors left */
 	bool stop;
-	int path_fd; /* keeps the inode of our path from being given to another */
 	struct cds_list_head fresh;
 	unsigned int fresh_count;
 	time_t idle_since_s;
-} control = { .listen_fd = -1, .epoll_fd = -1, .signal_fd = -1, .timer_fd = -1, .path_fd = -1 };
+} control = {
+	.listeners = CDS_LIST_HEAD_INIT(control.listeners),
+	.epoll_fd = -1,
+	.signal_fd = -1,
+	.timer_fd = -1,
+	.watchdog_fd = -1,
+};
 
 static time_t now_s(void)
 {
@@ -80,6 +89,11 @@ static int watch(int op, int fd, uint32_t events, void *ptr)
 	struct epoll_event ev = { .events = events, .data.ptr = ptr };
 
 	return epoll_ctl(control.epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+int control_watch(int op, int fd, uint32_t events, void *ptr)
+{
+	return watch(op, fd, events, ptr);
 }
 
 /* Ticks each second while anything has a time limit. */
@@ -112,7 +126,7 @@ static void fresh_forget(struct fresh *f, bool close_fd)
 	free(f);
 }
 
-static void fresh_add(int fd)
+static void fresh_add(int fd, struct guest *g)
 {
 	struct fresh *f;
 
@@ -125,6 +139,7 @@ static void fresh_add(int fd)
 		return;
 	}
 	f->fd = fd;
+	f->guest = g;
 	f->since_s = now_s();
 	cds_list_add_tail(&f->link, &control.fresh);
 	control.fresh_count++;
@@ -133,23 +148,26 @@ static void fresh_add(int fd)
 
 static void listen_pause(bool pause)
 {
+	struct listener *l;
+
 	if (control.listening != pause)
 		return;
 	control.listening = !pause;
-	watch(EPOLL_CTL_MOD, control.listen_fd, pause ? 0 : EPOLLIN, &control.listen_fd);
+	cds_list_for_each_entry(l, &control.listeners, link)
+		watch(EPOLL_CTL_MOD, l->at.fd, pause ? 0 : EPOLLIN, l);
 	timer_update();
 }
 
 /* One connection for each event, so that those that are there have their turn. */
-static void listen_event(void)
+static void listen_event(const struct listener *l)
 {
-	int fd = accept4(control.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept4(l->at.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd >= 0)
 		fds_opened(fd);
 
 	if (fd >= 0) {
-		fresh_add(fd);
+		fresh_add(fd, l->guest);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
 		host_log_limited(LOG_ERR,
 				 "cannot take in a new guest: %s: raise LimitNOFILE of "
@@ -175,19 +193,23 @@ static bool peer_may_ask(int fd)
 	       (cred.uid == 0 || cred.uid == geteuid());
 }
 
-static json_t *answer_make(int fd, const char *question, size_t len)
+static json_t *answer_make(const struct fresh *f, const char *question, size_t len)
 {
 	json_t *asked = json_loadb(question, len, 0, NULL), *answer;
 	const char *cmd = json_string_value(json_object_get(asked, "cmd"));
 
 	if (!cmd)
 		answer = answer_error("expected {\"cmd\": ...}");
-	else if (!peer_may_ask(fd))
+	else if (f->guest)
+		answer = answer_error("this is the socket of a guest: ask at canald's own");
+	else if (!peer_may_ask(f->fd))
 		answer = answer_error("only root and the user that canald runs as may ask");
 	else if (strcmp(cmd, "status") == 0)
 		answer = stats_status();
+	else if (strcmp(cmd, "ports") == 0)
+		answer = stats_ports();
 	else
-		answer = answer_error("unknown cmd: this canald knows status");
+		answer = answer_error("unknown cmd: this canald knows status and ports");
 	json_decref(asked);
 	return answer;
 }
@@ -214,7 +236,7 @@ static bool answer_send(struct fresh *f)
 /* False: the connection is to be closed. */
 static bool question(struct fresh *f, const char *packet, size_t len)
 {
-	json_t *answer = answer_make(f->fd, packet, len);
+	json_t *answer = answer_make(f, packet, len);
 
 	f->answer = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
 	json_decref(answer);
@@ -232,10 +254,11 @@ static bool question(struct fresh *f, const char *packet, size_t len)
 /* The poller may use the descriptor at once: it must be out of our loop before. */
 static void fresh_hand_over(struct fresh *f, const char *packet, size_t len)
 {
+	struct guest *g = f->guest;
 	int fd = f->fd;
 
 	fresh_forget(f, false);
-	if (!attach_local_first(fd, packet, len))
+	if (!attach_local_first(fd, g, packet, len))
 		close_later(fd);
 }
 
@@ -268,12 +291,24 @@ static void fresh_event(struct fresh *f)
 
 /* --- time -------------------------------------------------------------- */
 
+static bool somebody_knocks(void)
+{
+	struct listener *l;
+
+	cds_list_for_each_entry(l, &control.listeners, link)
+	{
+		struct pollfd knock = { .fd = l->at.fd, .events = POLLIN };
+
+		if (poll(&knock, 1, 0) > 0)
+			return true;
+	}
+	return false;
+}
+
 static void idle_check(time_t now)
 {
-	struct pollfd knock = { .fd = control.listen_fd, .events = POLLIN };
-
 	if (!settings.idle_exit_s || canal_read_once(&channels_alive) || control.fresh_count ||
-	    poll(&knock, 1, 0) > 0) {
+	    somebody_knocks()) {
 		control.idle_since_s = now;
 	} else if (now - control.idle_since_s >= settings.idle_exit_s) {
 		host_log(LOG_INFO, "no guest for %d s: ending", settings.idle_exit_s);
@@ -311,144 +346,49 @@ static void signal_event(void)
 
 /* --- start ------------------------------------------------------------- */
 
-static int path_address(const char *path, struct sockaddr_un *ret_address)
+/* @g NULL: the main one. */
+static int listener_add(const char *path, struct guest *g)
 {
-	size_t len = strlen(path);
-
-	*ret_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (len >= sizeof(ret_address->sun_path)) {
-		host_log(LOG_ERR,
-			 "%s: longer than the path of a socket can be (%zu bytes): "
-			 "choose another --socket",
-			 path, sizeof(ret_address->sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	memcpy(ret_address->sun_path, path, len);
-	return 0;
-}
-
-static void log_alive(const char *path, int fd)
-{
-	struct ucred cred = { .pid = 0 };
-	socklen_t len = sizeof(cred);
-
-	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
-	host_log(LOG_ERR,
-		 "%s: a canald is listening there already (pid %d); stop it or choose "
-		 "another --socket",
-		 path, (int)cred.pid);
-}
-
-/* Does somebody live at the path? 0 if not, -EADDRINUSE, -errno. */
-static int path_probe(const struct sockaddr_un *address)
-{
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-	    errno == EAGAIN) {
-		log_alive(address->sun_path, fd);
-		error = -EADDRINUSE;
-	} else if (errno == EPROTOTYPE) {
-		host_log(LOG_ERR, "%s: another program is listening there; choose another --socket",
-			 address->sun_path);
-		error = -EADDRINUSE;
-	} else if (errno != ECONNREFUSED && errno != ENOENT) {
-		error = -errno;
-		host_log(LOG_ERR, "%s: %s; choose another --socket", address->sun_path,
-			 strerror(errno));
-	}
-	close(fd);
-	return error;
-}
-
-/* Makes room at the path: removes a socket that nobody listens on any more. */
-static int path_clear(const struct sockaddr_un *address)
-{
-	const char *path = address->sun_path;
-	struct stat st;
+	struct listener *l = calloc(1, sizeof(*l));
 	int error;
 
-	if (lstat(path, &st) < 0)
-		return 0; /* bind() says what is wrong, if anything is */
-	if (!S_ISSOCK(st.st_mode)) {
-		host_log(LOG_ERR,
-			 "%s: exists and is not a socket; remove it or choose another "
-			 "--socket",
-			 path);
-		return -EEXIST;
+	if (!l)
+		return -ENOMEM;
+	strcpy(l->at.path, path);
+	l->at.remedy = g ? "choose another socket for that guest" : "choose another --socket";
+	l->guest = g;
+	error = unix_path_claim(&l->at, SOCK_SEQPACKET, g ? g->socket_mode : 0);
+	if (error) {
+		free(l);
+		return error;
 	}
-	error = path_probe(address);
-	if (!error && unlink(path) < 0 && errno != ENOENT) {
-		error = -errno;
-		host_log(LOG_ERR, "%s: left behind, but cannot be removed: %s", path,
-			 strerror(errno));
+	cds_list_add_tail(&l->link, &control.listeners);
+	return 0;
+}
+
+static int listeners_make(void)
+{
+	int error = listener_add(settings.socket_path, NULL);
+	struct guest *g;
+
+	cds_list_for_each_entry(g, &guests, link)
+	{
+		if (!error && g->transport == GUEST_LOCAL)
+			error = listener_add(g->socket_path, g);
 	}
 	return error;
 }
 
-/*
- * Who starts holds the directory locked, so that of two who find a dead socket
- * the second does not remove that of the first. Anybody else may hold such a
- * lock, so it is not waited for long. A descriptor to be closed, or -1.
- */
-static int path_lock(const char *path)
+static int listeners_watch(void)
 {
-	const char *slash = strrchr(path, '/');
-	const struct timespec moment = { .tv_nsec = 50000000 };
-	char dir[CANAL_PATHS_LEN] = ".";
-	int fd;
+	struct listener *l;
+	int error = 0;
 
-	if (slash)
-		snprintf(dir, sizeof(dir), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (int i = 0; fd >= 0 && i < LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB) < 0; i++)
-		nanosleep(&moment, NULL);
-	return fd;
-}
-
-/*
- * Root's canald is everybody's: who a guest is comes from the kernel, and
- * children of a server that drop their privileges must be able to join.
- */
-static int path_listen(const struct sockaddr_un *address)
-{
-	mode_t mask = umask(geteuid() == 0 ? 0111 : 0177);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ||
-	    listen(fd, SOMAXCONN) < 0) {
-		int error = -errno;
-
-		host_log(LOG_ERR,
-			 "%s: %s; choose a --socket in a directory that exists and is "
-			 "yours",
-			 address->sun_path, strerror(-error));
-		if (fd >= 0)
-			close(fd);
-		umask(mask);
-		return error;
+	cds_list_for_each_entry(l, &control.listeners, link)
+	{
+		if (!error)
+			error = watch(EPOLL_CTL_ADD, l->at.fd, EPOLLIN, l);
 	}
-	umask(mask);
-	control.listen_fd = fd;
-	control.path_fd = open(address->sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return 0;
-}
-
-static int path_claim(const char *path)
-{
-	struct sockaddr_un address;
-	int error = path_address(path, &address), lock_fd;
-
-	if (error)
-		return error;
-	lock_fd = path_lock(path);
-	error = path_clear(&address);
-	if (!error)
-		error = path_listen(&address);
-	if (lock_fd >= 0)
-		close(lock_fd);
 	return error;
 }
 
@@ -466,7 +406,7 @@ static int loop_make(void)
 	if (control.epoll_fd < 0 || control.signal_fd < 0 || control.timer_fd < 0)
 		return -errno;
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	error = watch(EPOLL_CTL_ADD, control.listen_fd, EPOLLIN, &control.listen_fd);
+	error = listeners_watch();
 	if (!error)
 		error = watch(EPOLL_CTL_ADD, control.signal_fd, EPOLLIN, &control.signal_fd);
 	if (!error)
@@ -476,14 +416,16 @@ static int loop_make(void)
 
 int control_start(void)
 {
-	int error = path_claim(settings.socket_path);
+	int error;
 
 	CDS_INIT_LIST_HEAD(&control.fresh);
-	if (error)
-		return error;
-	error = loop_make();
+	error = listeners_make();
+	if (!error) {
+		error = loop_make();
+		if (error)
+			host_log(LOG_ERR, "cannot start: %s", strerror(-error));
+	}
 	if (error) {
-		host_log(LOG_ERR, "cannot start: %s", strerror(-error));
 		control_stop();
 		control_remove();
 		return error;
@@ -494,15 +436,25 @@ int control_start(void)
 
 /* --- run and stop ------------------------------------------------------ */
 
+static struct listener *listener_at(const void *ptr)
+{
+	struct listener *l;
+
+	cds_list_for_each_entry(l, &control.listeners, link) if (l == ptr) return l;
+	return NULL;
+}
+
 static void dispatch(void *ptr)
 {
-	if (ptr == &control.listen_fd)
-		listen_event();
-	else if (ptr == &control.signal_fd)
+	if (ptr == &control.signal_fd)
 		signal_event();
 	else if (ptr == &control.timer_fd)
 		timer_event();
-	else
+	else if (ptr == &control.watchdog_fd)
+		watchdog_tick();
+	else if (listener_at(ptr))
+		listen_event(ptr);
+	else if (!ivshmem_event(ptr))
 		fresh_event(ptr);
 }
 
@@ -511,6 +463,9 @@ int control_run(void)
 	struct epoll_event ev;
 
 	control.idle_since_s = now_s();
+	control.watchdog_fd = watchdog_start();
+	if (control.watchdog_fd >= 0)
+		watch(EPOLL_CTL_ADD, control.watchdog_fd, EPOLLIN, &control.watchdog_fd);
 	timer_update();
 	while (!control.stop) {
 		/* one at a time: serving one may end another */
@@ -532,9 +487,12 @@ static void close_if_open(int *fd)
 void control_stop(void)
 {
 	struct fresh *f, *next;
+	struct listener *l;
 
 	cds_list_for_each_entry_safe(f, next, &control.fresh, link) fresh_forget(f, true);
-	close_if_open(&control.listen_fd);
+	cds_list_for_each_entry(l, &control.listeners, link) unix_path_close(&l->at);
+	watchdog_stop();
+	control.watchdog_fd = -1;
 	close_if_open(&control.epoll_fd);
 	close_if_open(&control.signal_fd);
 	close_if_open(&control.timer_fd);
@@ -542,11 +500,12 @@ void control_stop(void)
 
 void control_remove(void)
 {
-	struct stat ours, st;
+	struct listener *l, *next;
 
-	if (control.path_fd >= 0 && fstat(control.path_fd, &ours) == 0 &&
-	    lstat(settings.socket_path, &st) == 0 && st.st_dev == ours.st_dev &&
-	    st.st_ino == ours.st_ino)
-		unlink(settings.socket_path);
-	close_if_open(&control.path_fd);
+	cds_list_for_each_entry_safe(l, next, &control.listeners, link)
+	{
+		unix_path_remove(&l->at);
+		cds_list_del(&l->link);
+		free(l);
+	}
 }

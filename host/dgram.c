@@ -36,7 +36,7 @@ static void tx_done(struct engine_op *op, int res)
 	sock_tx_consumed(s, s->tx_span);
 	if (res < 0 && !s->released)
 		sock_fail(s, res, 0);
-	if (!s->bound) {
+	if (!s->bound && !s->channel->guest) {
 		s->bound = true;
 		sock_publish_names(s);
 		switch_bound(s);
@@ -63,12 +63,52 @@ static bool record_read(struct sock *s, uint64_t avail, struct canal_dgram *rec)
 	return true;
 }
 
-bool dgram_tx(struct sock *s)
+/* Whether the kernel shall carry it is known: to where is in tx_op. */
+static bool tx_kernel(struct sock *s, const struct canal_dgram *rec)
 {
 	struct poller *p = s->channel->poller;
+	int n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head + sizeof(*rec),
+				  rec->len, s->tx_op.iov, ENGINE_IOV);
+
+	if (n < 0) {
+		channel_break(s->channel, BROKEN_TX_CHUNK);
+		return false;
+	}
+	s->tx_op.flags = 0;
+	s->tx_op.msg.msg_iov = s->tx_op.iov;
+	s->tx_op.msg.msg_iovlen = (size_t)n;
+	s->tx_op.done = tx_done;
+	p->ops->send(p->engine, &s->tx_op);
+	return true;
+}
+
+/* It went across in memory, or was refused. */
+static bool tx_taken(struct sock *s)
+{
+	if (s->channel->broken)
+		return false;
+	s->channel->poller->work++;
+	s->channel->count.tx_dgrams++;
+	sock_tx_consumed(s, s->tx_span);
+	return true;
+}
+
+static bool tx_guest(struct sock *s, const struct canal_dgram *rec)
+{
+	switch (vdgram_tx(s, rec)) {
+	case VDGRAM_TAKEN:
+		return tx_taken(s);
+	case VDGRAM_KERNEL:
+		return tx_kernel(s, rec);
+	default:
+		return false;
+	}
+}
+
+bool dgram_tx(struct sock *s)
+{
 	struct canal_dgram rec;
 	uint64_t avail;
-	int n;
 
 	if (s->tx_op.under_way || !sock_tx_avail(s, &avail))
 		return false;
@@ -80,30 +120,28 @@ bool dgram_tx(struct sock *s)
 	if (!record_read(s, avail, &rec))
 		return false;
 	s->tx_span = (uint32_t)canal_dgram_span(rec.len);
-	if (settings.join && switch_dgram(s, &rec)) {
-		p->work++;
-		s->channel->count.tx_dgrams++;
-		sock_tx_consumed(s, s->tx_span);
-		return true;
-	}
+	if (s->channel->guest)
+		return tx_guest(s, &rec);
+	if (settings.join && switch_dgram(s, &rec))
+		return tx_taken(s);
 	if (sock_kernel(s))
 		return false;
-	n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head + sizeof(rec),
-			      rec.len, s->tx_op.iov, ENGINE_IOV);
-	if (n < 0) {
-		channel_break(s->channel, BROKEN_TX_CHUNK);
-		return false;
-	}
 	s->tx_op.fd = s->fd;
-	s->tx_op.flags = 0;
 	memset(&s->tx_op.msg, 0, sizeof(s->tx_op.msg));
-	s->tx_op.msg.msg_iov = s->tx_op.iov;
-	s->tx_op.msg.msg_iovlen = (size_t)n;
 	s->tx_op.msg.msg_namelen = addr_to_sockaddr(&rec.addr, &s->tx_name);
 	s->tx_op.msg.msg_name = s->tx_op.msg.msg_namelen ? &s->tx_name : NULL;
-	s->tx_op.done = tx_done;
-	p->ops->send(p->engine, &s->tx_op);
-	return true;
+	return tx_kernel(s, &rec);
+}
+
+/* Nothing is left; a guest's socket may have other sources: the next look tells. */
+static void rx_drained(struct sock *s)
+{
+	if (s->channel->guest) {
+		vdgram_drained(s);
+		return;
+	}
+	sock_unmark_rx(s);
+	sock_rx_shrink(s);
 }
 
 static void rx_done(struct engine_op *op, int res)
@@ -114,12 +152,11 @@ static void rx_done(struct engine_op *op, int res)
 	if (s->dead || s->released)
 		return;
 	if (res == -EAGAIN) {
-		sock_unmark_rx(s);
-		sock_rx_shrink(s);
+		rx_drained(s);
 		return;
 	}
 	if (res < 0) {
-		if (res != -EINTR)
+		if (res != -EINTR && !s->rx_from)
 			sock_fail(s, res, 0);
 		return;
 	}
@@ -130,7 +167,12 @@ static void rx_done(struct engine_op *op, int res)
 		s->shared->rx.drops++;
 		return;
 	}
-	addr_from_sockaddr(&rec.addr, &s->op_name);
+	if (!s->channel->guest) {
+		addr_from_sockaddr(&rec.addr, &s->op_name);
+	} else if (!vdgram_heard(s, &rec.addr)) {
+		s->channel->count.rx_drops++;
+		return;
+	}
 	canal_fifo_poke(s->rx_chunk, &s->channel->rx, s->rx_tail, &rec, sizeof(rec));
 	s->channel->count.rx_dgrams++;
 	sock_rx_publish(s, canal_dgram_span(rec.len));
@@ -144,10 +186,15 @@ bool dgram_rx(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 	uint64_t room, len;
-	int n = 0;
+	int n = 0, fd = s->fd;
 
 	if (s->rx_op.under_way || !sock_rx_room(s, &room))
 		return false;
+	if (s->channel->guest) {
+		fd = vdgram_source(s);
+		if (fd < 0)
+			return false;
+	}
 	len = sizeof(struct canal_dgram) + DGRAM_MAX + 1;
 	if (len > room)
 		len = room & ~(uint64_t)(CANAL_DGRAM_ALIGN - 1);
@@ -157,7 +204,7 @@ bool dgram_rx(struct sock *s)
 				      s->rx_tail + sizeof(struct canal_dgram),
 				      len - sizeof(struct canal_dgram), s->rx_op.iov, ENGINE_IOV);
 	s->op_span = (uint32_t)len;
-	s->rx_op.fd = s->fd;
+	s->rx_op.fd = fd;
 	s->rx_op.flags = 0;
 	memset(&s->rx_op.msg, 0, sizeof(s->rx_op.msg));
 	s->rx_op.msg.msg_iov = s->rx_op.iov;

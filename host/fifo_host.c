@@ -30,6 +30,7 @@ void sock_mark_tx(struct sock *s)
 
 	s->tx_quiet = 0;
 	s->tx_look_ns = 0;
+	ref_mark(s);
 	if (s->tx_busy || s->tx_blocked || s->dead)
 		return;
 	s->tx_busy = true;

@@ -129,3 +129,15 @@ void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int 
 	if (fd >= 0)
 		close(fd);
 }
+
+/* It may have gone before the INR_SOCKET of its socket was served: that one ends then
+ * as it begins. */
+void channel_end_dummy(struct channel *ch, uint32_t n, uint32_t generation)
+{
+	if (n >= ch->shape.socks || ch->generation[n] != generation)
+		return;
+	if (ch->socks[n] && ch->socks[n]->far_fd == FD_REMOTE)
+		sock_release(ch->socks[n]);
+	else if (!ch->socks[n] && ch->early_far[n] == FD_REMOTE)
+		ch->early_far[n] = FD_GONE;
+}

@@ -3,9 +3,15 @@
  * What the files of canald know of each other.
  *
  *	main.c		options, signals, start and stop
- *	config.c	the configuration file
- *	control.c	the UNIX socket: new guests, canalctl
+ *	config.c	the configuration file; config_guest.c its [guest NAME] sections
+ *	control.c	the UNIX sockets: new guests, canalctl; unix_path.c where they lie
+ *	guest.c		guests that the configuration names
+ *	vnet.c		their address spaces; portmap.c whose a port is there
+ *	vsocket.c, vdgram.c	sockets in such an address space
+ *	publish.c	ports of the host that lead to guests
+ *	watchdog.c	tells the service manager that all threads live
  *	attach_local.c	the local transport: HELLO, JOIN, WAITER, DUMMY
+ *	attach_ivshmem.c	the transport of virtual machines, with those of vm.h
  *	poller.c	the loop; schedule of its channels
  *	channel.c	one region: layout, clients, grants, closing
  *	request.c	one INR
@@ -51,8 +57,8 @@ extern const char *const poll_mode_name[3];
 #define SETTINGS_POLLERS 64u
 
 struct settings {
-	char socket_path[108]; /* as long as sun_path */
-	const char *config_path;
+	char socket_path[108];           /* as long as sun_path */
+	const char *config_path;         /* NULL: CONFIG_DEFAULT, if it is there */
 	const struct engine_ops *engine; /* NULL: io_uring where allowed */
 	enum poll_mode poll;
 	int cpus[SETTINGS_POLLERS]; /* one poller each; -1: not pinned */
@@ -72,7 +78,10 @@ struct settings {
 
 extern struct settings settings;
 
-/* Reads @path over @s. 0, or -errno after logging file, line and remedy. */
+/* Read when no other is named. */
+#define CONFIG_DEFAULT "/etc/canal/canald.conf"
+
+/* Reads @path over @s, and its guests into `guests`. 0, or -errno after logging file, line and remedy. */
 int config_read(struct settings *s, const char *path);
 /* Prints to standard output what is wrong in @path, or that it is ok. */
 int config_check(const char *path);
@@ -120,15 +129,17 @@ struct poller {
 	uint32_t asleep; /* handshake with poller_call() */
 	/* its own */
 	struct cds_list_head channels;
-	uint32_t channel_count;        /* read by other threads */
-	struct cds_list_head tx_busy;  /* struct sock.tx_link */
-	struct cds_list_head rx_ready; /* struct sock.rx_link */
-	struct cds_list_head trim;     /* struct sock.trim_link: hold RX chunks */
-	struct cds_list_head dead;     /* freed after the next flush */
-	struct cds_list_head starved;  /* struct sock.starved_link: sock_starve() */
-	uint64_t now_ns;               /* of this pass */
-	uint64_t crowded_until_ns;     /* more runnable threads than cores */
-	uint64_t work;                 /* things done in this pass */
+	uint32_t channel_count;         /* read by other threads */
+	struct cds_list_head tx_busy;   /* struct sock.tx_link */
+	struct cds_list_head rx_ready;  /* struct sock.rx_link */
+	struct cds_list_head trim;      /* struct sock.trim_link: hold RX chunks */
+	struct cds_list_head dead;      /* freed after the next flush */
+	struct cds_list_head starved;   /* struct sock.starved_link: sock_starve() */
+	struct cds_list_head vms;       /* struct vm.poller_link */
+	struct cds_list_head ref_ready; /* struct sock.ref_link */
+	uint64_t now_ns;                /* of this pass */
+	uint64_t crowded_until_ns;      /* more runnable threads than cores */
+	uint64_t work;                  /* things done in this pass */
 	uint32_t tx_busy_count;
 	bool tx_idling; /* some socket of tx_busy is */
 	uint64_t trim_at_ns;
@@ -164,13 +175,21 @@ extern unsigned int poller_count;
 
 struct channel;
 struct client;
+struct guest;   /* guest.h */
+struct vm;      /* vm.h */
+struct port;    /* portmap.h */
+struct publish; /* publish.h */
+struct vpeers;  /* vdgram.c */
 
 /* In the place of a descriptor: what it would stand for exists, in the guest. */
 #define FD_REMOTE (-2)
+/* In early_far[]: it was there, and is gone. */
+#define FD_GONE (-3)
 
 /* How canald reaches the processes of a channel; on its poller. */
 struct transport {
 	const char *name;
+	bool fences; /* heavy fences (S2) reach its processes: they run on our kernel */
 	/* Ends the sleep of an armed slot whose wait_fd is there. False: not now. */
 	bool (*wake)(struct channel *ch, uint32_t slot);
 	/* Tells all processes that the channel is over. */
@@ -203,6 +222,8 @@ enum broken {
 	BROKEN_CLIENT,
 	BROKEN_ADDRESS,
 	BROKEN_CONTROL,
+	BROKEN_MAIL,   /* vm: of a guest's driver, not of one channel */
+	BROKEN_EXTENT, /* vm: the channel was not opened */
 	BROKEN_REASONS,
 };
 extern const char *const broken_name[BROKEN_REASONS];
@@ -215,6 +236,7 @@ struct client {
 	pid_t pid;
 	uid_t uid;
 	struct channel *channel;
+	uint64_t table; /* vm: root of its translation table, guest-physical; 0: none */
 	struct engine_handle control;
 	struct cds_list_head link; /* channel.clients */
 };
@@ -248,6 +270,9 @@ extern const struct channel_shape shape_local;
 
 struct channel {
 	const struct transport *transport;
+	struct guest *guest; /* in whose address space it is; NULL: the plain policy */
+	struct vm *vm;       /* transport_vm: whose, and which of its channels */
+	uint32_t vm_number;
 	uint64_t id, token;
 	uid_t uid;
 	char name[64]; /* program's name, for people */
@@ -302,6 +327,7 @@ struct channel {
 	struct engine_handle kick;
 	bool broken, orphan; /* closed for cause; no process left */
 	uint32_t resolving;  /* questions under way: resolve.c */
+	struct ref **refs;   /* of each wait slot; NULL: never was one: ref.c */
 	struct counters count;
 };
 
@@ -325,6 +351,7 @@ void region_begin(struct channel *ch);
 
 struct channel_origin {
 	const struct transport *transport;
+	struct guest *guest; /* NULL: none */
 	const struct channel_shape *shape;
 	uint8_t *base; /* the region's memory; NULL: is made, and a kick with it */
 	uid_t uid;
@@ -353,6 +380,8 @@ void channel_break(struct channel *ch, enum broken why);
 void channel_end(struct channel *ch);
 /* On the poller: packets that wait on the connection of client @number. */
 void channel_hear(struct channel *ch, uint32_t number);
+/* On the poller: NULL when there is no such process. */
+struct client *channel_client(struct channel *ch, uint32_t number);
 /* On the poller: one pass of INRs, at most @budget. */
 void channel_serve(struct channel *ch, unsigned int budget);
 /* On the poller: frees a channel that has neither clients nor sockets. */
@@ -372,12 +401,15 @@ void channel_give_number(struct channel *ch, uint32_t n);
 /* On the poller: the far end of socket @n's dummy arrived. Owns @fd, which is
  * known to be an AF_UNIX socket, or FD_REMOTE. */
 void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int fd);
+/* On the poller: the last descriptor of a remote dummy was closed. */
+void channel_end_dummy(struct channel *ch, uint32_t n, uint32_t generation);
 
 /* attach_local.c, on the poller: packets waiting on a client's connection. */
 void attach_local_packets(struct client *c);
-/* Main thread: a new connection's first packet, HELLO or JOIN. True when the
+/* Main thread: a new connection's first packet, HELLO or JOIN, on the socket of @g
+ * (NULL: the main one). True when the
  * connection belongs to a poller now; false when it was refused: close it. */
-bool attach_local_first(int fd, const void *packet, size_t len);
+bool attach_local_first(int fd, struct guest *g, const void *packet, size_t len);
 
 /* --- sockets ----------------------------------------------------------- */
 
@@ -393,6 +425,7 @@ struct sock {
 	struct engine_op rx_op, tx_op;
 	struct canal_addr local, peer;
 	struct cds_list_head tx_link, rx_link, trim_link, subs;
+	struct cds_list_head refs, ref_link; /* ref.c */
 	/* private side of the FIFOs */
 	uint64_t tx_head;
 	uint64_t rx_tail, rx_reclaim;
@@ -415,6 +448,11 @@ struct sock {
 	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
 	int rcvlowat; /* what the guest asked for, or 0 */
+	/* in a guest's address space (vsocket.c, vdgram.c) */
+	struct port *port;       /* its entry in the port map; NULL: none */
+	struct publish *rx_from; /* of the datagram being received; NULL: its own */
+	struct publish *tx_from; /* of the one being sent */
+	struct vpeers *peers;    /* whom it wrote to; NULL: nobody */
 	/* flags */
 	bool starved;      /* in poller.starved */
 	bool was_accepted; /* came out of a listener */
@@ -430,7 +468,10 @@ struct sock {
 	bool rx_hup;                           /* kernel reported end or error */
 	bool rx_eof, tx_shut, rx_shut, tx_fin_sent, broken_off;
 	bool trimming;
+	bool ref_ready, ref_receives;    /* in poller.ref_ready; the kernel fills a ref */
 	bool peer_gone;                  /* the other end of a join went away */
+	bool own_ready;                  /* a guest's: its own kernel socket has datagrams */
+	bool own_linked;                 /* and that is connected to the peer */
 	bool dead;                       /* waits in poller.dead */
 	struct sockaddr_storage op_name; /* of dgram operations */
 	struct sockaddr_storage tx_name;
@@ -463,6 +504,8 @@ void sock_set_far(struct sock *s, int fd); /* owns @fd; or FD_REMOTE */
 /* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
+/* What the kernel has to tell of far ends, so that their ports are free. */
+void sock_hear_closes(struct poller *p);
 void sock_unwatch(struct sock *s);
 bool sock_resets(struct sock *s); /* closing it is a reset */
 void sock_share_names(struct sock *s);
@@ -490,6 +533,8 @@ void inherit_drop(struct sock *s);
 /* stream.c, dgram.c, listen.c: one bounded step; true when something moved */
 bool stream_tx(struct sock *s);
 bool stream_rx(struct sock *s);
+/* What the kernel gave for a receive of @asked bytes, but for the bytes. */
+void stream_received(struct sock *s, uint64_t asked, int res);
 bool dgram_tx(struct sock *s);
 bool dgram_rx(struct sock *s);
 bool listen_rx(struct sock *s);
@@ -529,7 +574,14 @@ void sock_unstarve(struct sock *s);
 
 /* switch.c: sockets of one canald joined in memory */
 bool switch_connect(struct sock *s, const struct canal_addr *to); /* true: taken */
+/* The same where both ends, and the names of @s, are known. */
+void switch_join(struct sock *s, struct sock *listener);
+/* Carries the record at tx_head of @s to @d; false: not now. */
+bool switch_deliver(struct sock *s, struct sock *d, const struct canal_dgram *rec,
+		    const struct canal_addr *from);
 bool switch_tx(struct sock *s, uint64_t avail);
+/* Moves both lists on by what it copied: as much as the shorter one has. */
+void switch_copy(struct iovec *to, int to_n, struct iovec *from, int from_n);
 /* Carries the record at tx_head; false: the kernel shall. */
 bool switch_dgram(struct sock *s, const struct canal_dgram *rec);
 void switch_listen(struct sock *s);
@@ -539,6 +591,64 @@ void switch_resume(struct sock *listener);
 void switch_peer_room(struct sock *s);
 void switch_fin(struct sock *s);
 void switch_detach(struct sock *s);
+
+/* mail.c, on the poller: requests of virtual machines; first what a pass begins with. */
+void vms_pass(struct poller *p);
+void vms_serve(struct poller *p);
+/* Only what says which descriptors exist, in the middle of a pass. */
+void vms_hear(struct poller *p);
+void vms_arm(struct poller *p, bool on);
+int64_t vms_sleep_limit(const struct poller *p);
+
+/* ref.c: transfers by reference */
+/* SEND_REF and RECV_REF of @s (NULL: it is gone); REF_STOP. 0 or RULE_BROKEN. */
+int ref_ask(struct channel *ch, struct sock *s, const struct canal_inr *inr);
+int ref_stop(struct channel *ch, const struct canal_inr *inr);
+/* Once a pass, before its receives and sends. */
+void ref_pass(struct poller *p);
+/* Bytes of the @avail in TX that go before the first SEND_REF. */
+uint64_t ref_before(const struct sock *s, uint64_t avail);
+/* The socket can move bytes again; it ends, and with it those of its refs. */
+void ref_mark(struct sock *s);
+void ref_end(struct sock *s, int error);
+void ref_drop_client(struct channel *ch, uint32_t client);
+/* The channel is being freed. */
+void ref_free(struct channel *ch);
+
+/* attach_ivshmem.c, main thread: virtual machines of the configuration. 0 or -errno,
+ * after logging. */
+int ivshmem_start(void);
+bool ivshmem_event(const void *ptr); /* false: not its event */
+void ivshmem_stop(void);             /* takes in no more */
+void ivshmem_end(void);              /* pollers have ended */
+
+/* vsocket.c: sockets of a channel that has a guest */
+int vsock_bind(struct sock *s, const struct canal_addr *a);
+int vsock_connect_stream(struct sock *s, const struct canal_addr *a);
+int vsock_connect_dgram(struct sock *s, const struct canal_addr *a);
+int vsock_listen(struct sock *s);
+void vsock_unlisten(struct sock *s);
+/* A connection of the listener came through a publish rule: its descriptor, or -1. */
+int vsock_accept(struct sock *listener, struct canal_addr *ret_peer);
+void vsock_accepted(struct sock *s, const struct sock *listener, const struct canal_addr *peer);
+/* Of those who share the listener's port, the one whose turn it is. */
+struct sock *vsock_turn(struct sock *listener);
+int vsock_name(struct sock *s, const struct canal_addr *from); /* an ephemeral port, if need be */
+void vsock_unname(struct sock *s); /* its connect() failed, or was dissolved */
+void vsock_end(struct sock *s);    /* it is destroyed */
+void vsock_option(struct sock *s); /* an option changed, perhaps one of its port */
+/* A flag of its kernel socket, if it has one. */
+bool sock_flag(const struct sock *s, int level, int name);
+
+/* vdgram.c */
+/* Takes the record at tx_head, or says by tx_op how the kernel shall carry it. */
+enum vdgram { VDGRAM_TAKEN, VDGRAM_KERNEL, VDGRAM_LATER };
+enum vdgram vdgram_tx(struct sock *s, const struct canal_dgram *rec);
+/* Where to receive from; -1: nothing there now. */
+int vdgram_source(struct sock *s);
+void vdgram_drained(struct sock *s); /* that one had nothing more */
+/* Who sent it, as the guest sees it; false: not for this socket. */
+bool vdgram_heard(struct sock *s, struct canal_addr *ret_from);
 
 /* portpool.c; false: no port to be had */
 bool portpool_take(struct poller *p, struct held_port *ret);
@@ -599,12 +709,36 @@ void closer_stop(void);
 int control_start(void);
 /* Serves until SIGTERM/SIGINT or idle exit. */
 int control_run(void);
+/* Watches @fd in the main loop; ivshmem_event(@ptr) is called. 0 or -errno. */
+int control_watch(int op, int fd, uint32_t events, void *ptr);
 /* Takes no new guests. The path stays until control_remove(). */
 void control_stop(void);
 void control_remove(void);
+/* What a path is to be for, in messages: "choose another --socket". */
+struct unix_path {
+	char path[108];
+	const char *remedy;
+	int fd;      /* listens; -1 */
+	int path_fd; /* keeps the inode of our path from being given to another */
+};
+
+/* unix_path.c: a socket of that type that listens at u->path, with @mode, or, when
+ * that is 0, open to all where canald is everybody's. 0 or -errno, after logging. */
+int unix_path_claim(struct unix_path *u, int type, mode_t mode);
+/* Closes it / removes the path if it is still our own socket. */
+void unix_path_close(struct unix_path *u);
+void unix_path_remove(struct unix_path *u);
+
+/* watchdog.c: a descriptor to wait on, or -1 when nobody asks; then watchdog_tick(). */
+int watchdog_start(void);
+void watchdog_tick(void);
+void watchdog_stop(void);
+
 /* The status document; caller frees with json_decref. */
 struct json_t;
 struct json_t *stats_status(void);
+struct json_t *stats_ports(void); /* stats_ports.c: of the port map */
+struct json_t *stats_address(const struct canal_addr *a);
 /* The time of start. */
 void stats_start(void);
 extern struct counters total_gone; /* of channels that are gone */

@@ -28,6 +28,15 @@
 #define ACCEPTS_A_PASS 32
 #define BACKLOG_MAX 4096
 
+static int kernel_listen(struct sock *s, int backlog)
+{
+	int r = sock_kernel(s);
+
+	if (!r && listen(s->fd, backlog))
+		r = -errno;
+	return r;
+}
+
 int listen_start(struct sock *s, int backlog)
 {
 	int r;
@@ -37,9 +46,7 @@ int listen_start(struct sock *s, int backlog)
 	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED &&
 	    s->state != CANAL_SOCK_LISTENING)
 		return -EINVAL;
-	r = sock_kernel(s);
-	if (!r && listen(s->fd, backlog))
-		r = -errno;
+	r = s->channel->guest ? vsock_listen(s) : kernel_listen(s, backlog);
 	if (r)
 		return r;
 	s->backlog = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : backlog;
@@ -53,6 +60,10 @@ int listen_start(struct sock *s, int backlog)
 	s->rx_shut = false;
 	canal_store_release(&s->shared->rx.closed, 0u);
 	sock_set_state(s, CANAL_SOCK_LISTENING);
+	if (s->channel->guest) { /* what came between listen() and now was told to nobody */
+		sock_mark_rx(s);
+		return 0;
+	}
 	switch_listen(s);
 	return sock_adopt_kernel(s, s->fd);
 }
@@ -100,7 +111,9 @@ void listen_stop(struct sock *s)
 	}
 	sock_unmark_rx(s);
 	sock_unwatch(s);
-	if (s->fd >= 0)
+	if (s->channel->guest)
+		vsock_unlisten(s);
+	else if (s->fd >= 0)
 		shutdown(s->fd, SHUT_RD);
 	/* R1 release: what was queued before the end, with the fence of S1 */
 	canal_store_fence(&s->shared->rx.closed, CANAL_CLOSED_EOF);
@@ -138,15 +151,18 @@ static void accept_failed(struct sock *l, int error)
 	sock_starve(l);
 }
 
-static bool accept_one(struct sock *l, uint32_t number)
+/* What comes to @l, for the guest of @to: itself, or one that shares its port. */
+static bool accept_one(struct sock *l, struct sock *to, uint32_t number)
 {
-	int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct canal_addr peer;
+	int fd = l->channel->guest ? vsock_accept(l, &peer)
+				   : accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct sock *s;
 
 	if (fd < 0) {
 		int error = errno;
 
-		channel_give_number(l->channel, number);
+		channel_give_number(to->channel, number);
 		if (error == EAGAIN)
 			sock_unmark_rx(l);
 		else if (error != EINTR && error != ECONNABORTED)
@@ -154,25 +170,43 @@ static bool accept_one(struct sock *l, uint32_t number)
 		return false;
 	}
 	fds_opened(fd);
-	s = sock_new(l->channel, number, l->domain, SOCK_STREAM);
+	s = sock_new(to->channel, number, to->domain, SOCK_STREAM);
 	if (!s) {
 		close(fd);
-		channel_give_number(l->channel, number);
+		channel_give_number(to->channel, number);
 		return false;
 	}
 	sock_set_state(s, CANAL_SOCK_CONNECTED);
+	if (l->channel->guest) { /* it comes out of a socket of canald's own */
+		inherit_take(s, to);
+		s->was_accepted = true;
+		vsock_accepted(s, to, &peer);
+	}
 	s->fd = fd;
-	inherit_take(s, l);
+	if (l->channel->guest)
+		inherit_apply(s);
+	else
+		inherit_take(s, l);
 	sock_publish_names(s);
-	if (sock_adopt_kernel(s, fd) || !listen_push(l, s))
+	if (sock_adopt_kernel(s, fd) || !listen_push(to, s))
 		refuse(s);
 	l->channel->poller->work++;
 	return true;
 }
 
+/* Who is to have the next one: @l, or another that shares its port and has room. */
+static struct sock *next_taker(struct sock *l)
+{
+	struct sock *to = l->channel->guest ? vsock_turn(l) : l;
+	uint64_t room;
+
+	return to != l && sock_rx_room(to, &room) && room >= sizeof(struct canal_accept) ? to : l;
+}
+
 bool listen_rx(struct sock *l)
 {
 	for (int i = 0; i < ACCEPTS_A_PASS && l->rx_ready; i++) {
+		struct sock *to;
 		uint32_t number;
 		uint64_t room;
 
@@ -182,10 +216,11 @@ bool listen_rx(struct sock *l)
 			sock_rx_park(l);
 			return false;
 		}
-		number = channel_take_number(l->channel);
+		to = next_taker(l);
+		number = channel_take_number(to->channel);
 		if (number == CANAL_NONE)
 			sock_starve(l);
-		if (number == CANAL_NONE || !accept_one(l, number))
+		if (number == CANAL_NONE || !accept_one(l, to, number))
 			return i > 0;
 	}
 	return true;

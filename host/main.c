@@ -28,8 +28,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "guest.h"
 #include "paths.h"
+#include "portmap.h"
 
 #define RESOLVE_THREADS 4
 
@@ -38,7 +39,7 @@ static const char usage[] =
 	"\n"
 	"Runs the sockets of programs that use libcanal, in the foreground.\n"
 	"\n"
-	"  -c, --config FILE       read settings from FILE; options go before them\n"
+	"  -c, --config FILE       read settings and guests from FILE; options go before them\n"
 	"  -s, --socket PATH       listen at PATH\n"
 	"  -e, --engine ENGINE     io_uring, epoll or auto\n"
 	"  -p, --poll MODE         always, adaptive or never\n"
@@ -48,7 +49,9 @@ static const char usage[] =
 	"      --no-join           do not connect guests in memory\n"
 	"      --check FILE        say what is wrong in a configuration file, and exit\n"
 	"  -h, --help              print this and exit\n"
-	"  -V, --version           print the version and exit\n";
+	"  -V, --version           print the version and exit\n"
+	"\n"
+	"Without --config: " CONFIG_DEFAULT ", if it is there.\n";
 
 enum { OPTION_CHECK = 256, OPTION_NO_JOIN };
 
@@ -163,6 +166,8 @@ static void options_walk(int argc, char **argv, bool values)
 static void options_parse(int argc, char **argv)
 {
 	options_walk(argc, argv, false);
+	if (!settings.config_path && access(CONFIG_DEFAULT, F_OK) == 0)
+		settings.config_path = CONFIG_DEFAULT;
 	if (settings.config_path && config_read(&settings, settings.config_path))
 		exit(EXIT_FAILURE);
 	options_walk(argc, argv, true);
@@ -289,13 +294,23 @@ static int workers_start(void)
 
 	settle_spinning();
 	fds_start();
-	error = closer_start();
+	error = portmap_start();
+	if (!error)
+		error = closer_start();
 	if (!error)
 		error = pollers_start();
 	if (!error) {
 		error = resolve_start(RESOLVE_THREADS);
-		if (error)
+		if (!error)
+			error = guests_start();
+		if (!error)
+			error = ivshmem_start();
+		if (error) {
+			ivshmem_stop();
+			resolve_stop();
 			pollers_stop();
+			ivshmem_end();
+		}
 	}
 	if (error) {
 		closer_stop();
@@ -335,10 +350,14 @@ static int serve(void)
 	if (error)
 		host_log(LOG_ERR, "main loop: %s: ending", strerror(-error));
 	sd_notify(0, "STOPPING=1");
+	ivshmem_stop();
 	control_stop();
 	second_signal_kills();
 	resolve_stop();
 	pollers_stop();
+	ivshmem_end();
+	guests_stop();
+	portmap_stop();
 	closer_stop();
 	return error;
 }

@@ -124,6 +124,15 @@ static bool allowed_ipv6(int name)
 	}
 }
 
+/* A guest with an address of its own is not on the host's links. */
+static bool joins_group(int level, int name)
+{
+	return (level == IPPROTO_IP && (name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP ||
+					name == IP_MULTICAST_IF)) ||
+	       (level == IPPROTO_IPV6 &&
+		(name == IPV6_JOIN_GROUP || name == IPV6_LEAVE_GROUP || name == IPV6_MULTICAST_IF));
+}
+
 static bool allowed(const struct sock *s, int level, int name)
 {
 	switch (level) {
@@ -197,6 +206,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 
 	if (!allowed(s, level, name))
 		return -ENOPROTOOPT;
+	if (s->channel->guest && joins_group(level, name))
+		return -ENODEV;
 	if (level == IPPROTO_TCP && name == TCP_CONGESTION && !congestion_allowed(s, val, len))
 		return -ENOENT;
 	/* canald itself wants to hear of each byte */
@@ -217,6 +228,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 	inherit_note(s, level, name, val, len);
 	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF))
 		follow_buffers(s, name);
+	if (s->channel->guest)
+		vsock_option(s);
 	if (s->hashed)
 		s->type == SOCK_DGRAM ? switch_bound(s) : switch_listen(s);
 	return 0;
@@ -254,5 +267,8 @@ int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
 	*len = n;
 	if (s->joined && level == IPPROTO_TCP && name == TCP_INFO && n)
 		*(uint8_t *)val = joined_state(s); /* tcpi_state */
+	/* in a guest's address space no kernel socket listens */
+	if (s->channel->guest && level == SOL_SOCKET && name == SO_ACCEPTCONN && n)
+		*(uint8_t *)val = s->state == CANAL_SOCK_LISTENING;
 	return 0;
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "host.h"
+#include "portmap.h"
 
 #define INRS_A_PASS 64
 /* Adaptive: yield after so many passes for nothing, sleep after so long. */
@@ -229,7 +230,9 @@ void poller_trim(struct poller *p)
 void poller_pass(struct poller *p)
 {
 	serve_calls(p);
+	vms_pass(p);
 	serve_channels(p);
+	ref_pass(p);
 	serve_rx(p);
 	serve_tx(p);
 	p->ops->flush(p->engine);
@@ -250,10 +253,12 @@ static bool arm_all(struct poller *p)
 		return false;
 	canal_arm(&p->asleep);
 	cds_list_for_each_entry(ch, &p->channels, link) canal_arm(&ch->region->host_asleep);
+	vms_arm(p, true);
 	serve_calls(p);
+	vms_serve(p);
 	serve_channels(p);
-	return p->work == work && cds_list_empty(&p->tx_busy) && cds_list_empty(&p->rx_ready) &&
-	       cds_list_empty(&p->dead);
+	return p->work == work && cds_list_empty(&p->ref_ready) && cds_list_empty(&p->tx_busy) &&
+	       cds_list_empty(&p->rx_ready) && cds_list_empty(&p->dead);
 }
 
 static void disarm_all(struct poller *p)
@@ -261,14 +266,15 @@ static void disarm_all(struct poller *p)
 	struct channel *ch;
 
 	canal_disarm(&p->asleep);
+	vms_arm(p, false);
 	cds_list_for_each_entry(ch, &p->channels, link) canal_disarm(&ch->region->host_asleep);
 }
 
 /* A ring that is held up, or chunks to be trimmed, want another look in time. */
 static int64_t sleep_limit(struct poller *p)
 {
+	int64_t limit = vms_sleep_limit(p);
 	struct channel *ch;
-
 	bool tick = false;
 
 	cds_list_for_each_entry(ch, &p->channels, link)
@@ -278,8 +284,8 @@ static int64_t sleep_limit(struct poller *p)
 		tick |= ch->bells_full || canal_read_once(&ch->region->tx_used) >= ch->shape.chunks;
 	}
 	if (!tick && cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
-		return -1;
-	return (int64_t)TRIM_NS;
+		return limit;
+	return limit < 0 || limit > (int64_t)TRIM_NS ? (int64_t)TRIM_NS : limit;
 }
 
 static void poller_sleep(struct poller *p)
@@ -371,6 +377,7 @@ static void *poller_main(void *arg)
 
 	poller_pin(p);
 	privilege_drop();
+	portmap_thread_begin();
 	while (!canal_read_once(&p->stop) || !drained(p)) {
 		uint64_t before = p->work;
 
@@ -393,6 +400,7 @@ static void *poller_main(void *arg)
 	}
 	close_all(p);
 	p->ops->close(p->engine);
+	portmap_thread_end();
 	canal_store_release(&p->ended, true);
 	return NULL;
 }
@@ -413,6 +421,8 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->trim);
 	CDS_INIT_LIST_HEAD(&p->starved);
 	CDS_INIT_LIST_HEAD(&p->dead);
+	CDS_INIT_LIST_HEAD(&p->vms);
+	CDS_INIT_LIST_HEAD(&p->ref_ready);
 	for (int i = 0; i < SWITCH_BUCKETS; i++)
 		CDS_INIT_LIST_HEAD(&p->switch_table[i]);
 	cds_wfcq_init(&p->calls_head, &p->calls_tail);

@@ -103,7 +103,8 @@ void region_begin(struct channel *ch)
 		.channel_id = ch->id,
 		.spin_looks = settings.spin_looks,
 		.fallback = settings.guest_fallback,
-		.heavy = settings.heavy,
+		/* membarrier reaches no core of a virtual machine (S2) */
+		.heavy = settings.heavy && ch->transport->fences,
 	};
 
 	layout.region_len = ch->region_len = layout_fill(&layout, &ch->shape);

@@ -151,6 +151,8 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 	case CANAL_INR_FALL:
 		ch->count.falls++;
 		return 0;
+	case CANAL_INR_REF_STOP:
+		return ref_stop(ch, inr);
 	default:
 		break;
 	}
@@ -193,6 +195,14 @@ void request_serve(struct channel *ch, struct canal_inr *inr)
 			channel_break(ch, BROKEN_SLOT);
 		else
 			resolve_ask(ch, inr->slot);
+		return;
+	}
+	if (inr->op == CANAL_INR_SEND_REF || inr->op == CANAL_INR_RECV_REF) {
+		r = inr->slot == CANAL_NONE || inr->sock >= ch->shape.socks
+			    ? RULE_BROKEN
+			    : ref_ask(ch, ch->socks[inr->sock], inr);
+		if (r == RULE_BROKEN)
+			channel_break(ch, BROKEN_SLOT);
 		return;
 	}
 	r = serve(ch, inr, &len);

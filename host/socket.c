@@ -71,8 +71,10 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 			connect_finished(s);
 		return;
 	}
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+		s->own_ready = true;
 		sock_mark_rx(s);
+	}
 	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR)))
 		reset_after_end(s);
 	if ((events & (EPOLLOUT | EPOLLERR)) && s->tx_blocked) {
@@ -102,6 +104,7 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	s->local.family = (uint16_t)domain;
 	memset(s->rx_chunk, 0xff, sizeof(s->rx_chunk));
 	CDS_INIT_LIST_HEAD(&s->subs);
+	CDS_INIT_LIST_HEAD(&s->refs);
 	CDS_INIT_LIST_HEAD(&s->pending);
 	CDS_INIT_LIST_HEAD(&s->accepted);
 	s->shared->domain = (uint8_t)domain;
@@ -138,7 +141,10 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 	if (!s)
 		return -ENOMEM;
 	s->maker = inr->client;
-	if (ch->early_far[n]) {
+	if (ch->early_far[n] == FD_GONE) {
+		ch->early_far[n] = 0;
+		sock_release(s);
+	} else if (ch->early_far[n]) {
 		sock_set_far(s, ch->early_far[n] == FD_REMOTE ? FD_REMOTE : ch->early_far[n] - 1);
 		ch->early_far[n] = 0;
 	} else if (!channel_has_client(ch, inr->client)) {
@@ -206,6 +212,10 @@ void sock_publish_names(struct sock *s)
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 
+	if (s->channel->guest) { /* they are its own already */
+		sock_share_names(s);
+		return;
+	}
 	if (s->fd >= 0 && !getsockname(s->fd, (struct sockaddr *)&ss, &len))
 		addr_from_sockaddr(&s->local, &ss);
 	len = sizeof(ss);
@@ -218,11 +228,12 @@ void sock_publish_names(struct sock *s)
  * The port may be held by a socket that the guest has closed already: what the
  * kernel has told us about far ends is heard first, then bind is tried again.
  */
-static void hear_closes(struct poller *p)
+void sock_hear_closes(struct poller *p)
 {
 	/* bounded: a guest that kicks without end always has an event */
 	for (int i = 0; i < HEAR_ROUNDS && p->ops->wait(p->engine, 0) > 0; i++)
 		;
+	vms_hear(p);
 }
 
 int sock_bind(struct sock *s, const struct canal_addr *a)
@@ -231,6 +242,8 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 	socklen_t len = addr_to_sockaddr(a, &ss);
 	int r;
 
+	if (s->channel->guest)
+		return vsock_bind(s, a);
 	if (!len)
 		return -EAFNOSUPPORT;
 	if (!privilege_port(s->channel->uid, a->port))
@@ -240,7 +253,7 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 		return r;
 	r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
 	if (r == -EADDRINUSE && a->port && !s->channel->orphan) {
-		hear_closes(s->channel->poller);
+		sock_hear_closes(s->channel->poller);
 		r = bind(s->fd, (struct sockaddr *)&ss, len) ? -errno : 0;
 	}
 	if (r)
@@ -260,6 +273,8 @@ void sock_connected(struct sock *s, int err)
 	if (err) {
 		sock_unwatch(s);
 		canal_write_once(&shared->so_error, (uint32_t)-err);
+		if (s->channel->guest)
+			vsock_unname(s);
 		sock_set_state(s, CANAL_SOCK_FAILED);
 	} else {
 		s->channel->count.connections++;
@@ -310,11 +325,14 @@ static int dissolve(struct sock *s)
 	sock_unwatch(s);
 	sock_unmark_rx(s);
 	sock_unmark_tx(s);
+	ref_end(s, -ECONNRESET);
 	switch_detach(s);
 	listen_taken(s);
 	if (s->fd >= 0)
 		connect(s->fd, &none, sizeof(none));
 	memset(&s->peer, 0, sizeof(s->peer));
+	if (s->channel->guest)
+		vsock_unname(s);
 	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
 	s->rx_hup = s->rx_shut = s->broken_off = false;
 	fifos_renew(s);
@@ -346,6 +364,8 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 		return -EAFNOSUPPORT;
 	s->rx_hup = false;
 	s->state = CANAL_SOCK_CONNECTING;
+	if (s->channel->guest)
+		return vsock_connect_stream(s, a);
 	if (settings.join && switch_connect(s, a))
 		return 0;
 	r = sock_kernel(s);
@@ -363,8 +383,11 @@ static int connect_dgram(struct sock *s, const struct canal_addr *a)
 {
 	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
 	socklen_t len = a->family ? addr_to_sockaddr(a, &ss) : sizeof(struct sockaddr);
-	int r = sock_kernel(s);
+	int r;
 
+	if (s->channel->guest)
+		return vsock_connect_dgram(s, a);
+	r = sock_kernel(s);
 	if (r)
 		return r;
 	if (!len)
@@ -405,6 +428,7 @@ void sock_fail(struct sock *s, int err, uint32_t closed)
 		canal_store_release(&s->shared->rx.closed, closed);
 		sock_set_state(s, CANAL_SOCK_CLOSED);
 		sock_unmark_rx(s);
+		ref_end(s, err);
 	}
 	canal_full_fence();
 	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLERR | (closed ? EPOLLHUP : 0));
@@ -425,6 +449,7 @@ int sock_shutdown(struct sock *s, int how)
 	/* The kernel still takes what the peer sends after SHUT_RD, and gives it
 	 * out: it is not told, since canald would read an end there. */
 	if (how != SHUT_RD) {
+		ref_end(s, -EPIPE);
 		s->tx_shut = true;
 		sock_mark_tx(s);
 	}
@@ -518,10 +543,13 @@ void sock_destroy(struct sock *s)
 	if (s->dead)
 		return;
 	s->dead = true;
+	ref_end(s, -EBADF);
 	listen_stop(s);
 	listen_taken(s);
 	switch_detach(s);
 	kernel_close(s);
+	if (s->channel->guest)
+		vsock_end(s);
 	inherit_drop(s);
 	far_close(s);
 	farless_leave(s);
@@ -547,6 +575,7 @@ void sock_release(struct sock *s)
 	if (s->released || s->dead)
 		return;
 	s->released = true;
+	ref_end(s, -EBADF);
 	far_close(s);
 	farless_leave(s);
 	drop_subs(s);
@@ -650,6 +679,8 @@ void sock_close_hint(struct sock *s, uint32_t client, bool never)
 		channel_hear(s->channel, client);
 		return;
 	}
-	if (far_hung_up(s))
+	if (s->far_fd == FD_REMOTE)
+		channel_hear(s->channel, client);
+	else if (far_hung_up(s))
 		sock_release(s);
 }

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "guest.h"
 
 struct socket_snapshot {
 	uint32_t number;
@@ -31,6 +31,7 @@ struct socket_snapshot {
 };
 
 struct channel_snapshot {
+	const struct guest *guest;
 	char name[sizeof(((struct channel *)0)->name)];
 	pid_t pid;
 	uid_t uid;
@@ -125,6 +126,7 @@ static void snapshot_channel(struct channel_snapshot *to, const struct channel *
 	struct cds_list_head *pos;
 	struct stat st;
 
+	to->guest = ch->guest;
 	memcpy(to->name, ch->name, sizeof(to->name));
 	to->pid = ch->pid;
 	to->uid = ch->uid;
@@ -160,7 +162,7 @@ static void set_number(json_t *object, const char *key, uint64_t number)
 	json_object_set_new(object, key, json_integer((json_int_t)number));
 }
 
-static json_t *address_json(const struct canal_addr *a)
+json_t *stats_address(const struct canal_addr *a)
 {
 	char ip[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
 
@@ -171,6 +173,13 @@ static json_t *address_json(const struct canal_addr *a)
 	return json_string(text);
 }
 
+static json_t *stats_ip(const struct canal_addr *a)
+{
+	char ip[INET6_ADDRSTRLEN];
+
+	return json_string(inet_ntop(a->family, a->ip, ip, sizeof(ip)) ? ip : "*");
+}
+
 static json_t *socket_json(const struct socket_snapshot *s)
 {
 	json_t *object = json_object();
@@ -178,8 +187,8 @@ static json_t *socket_json(const struct socket_snapshot *s)
 	set_number(object, "id", s->number);
 	json_object_set_new(object, "type", json_string(s->type == SOCK_DGRAM ? "udp" : "tcp"));
 	json_object_set_new(object, "state", json_string(s->state));
-	json_object_set_new(object, "local", address_json(&s->local));
-	json_object_set_new(object, "peer", address_json(&s->peer));
+	json_object_set_new(object, "local", stats_address(&s->local));
+	json_object_set_new(object, "peer", stats_address(&s->peer));
 	set_number(object, "txq", s->txq);
 	set_number(object, "rxq", s->rxq);
 	json_object_set_new(object, "joined", json_boolean(s->joined));
@@ -216,7 +225,7 @@ static json_t *channel_json(const struct channel_snapshot *ch)
 {
 	json_t *object = json_object(), *socks = json_array();
 
-	json_object_set_new(object, "name", json_string(ch->name));
+	json_object_set_new(object, "name", json_string(ch->guest ? ch->guest->name : ch->name));
 	json_object_set_new(object, "command", json_string(ch->name));
 	set_number(object, "pid", (uint64_t)ch->pid);
 	set_number(object, "uid", ch->uid);
@@ -228,6 +237,35 @@ static json_t *channel_json(const struct channel_snapshot *ch)
 		json_array_append_new(socks, socket_json(&ch->socks[i]));
 	json_object_set_new(object, "sockets", socks);
 	return object;
+}
+
+static json_t *guest_json(struct guest *g)
+{
+	json_t *object = json_object(), *publish = json_array();
+	struct publish_rule *rule;
+
+	json_object_set_new(object, "name", json_string(g->name));
+	json_object_set_new(object, "transport", json_string(guest_transport_name[g->transport]));
+	json_object_set_new(object, "socket", json_string(g->socket_path));
+	if (g->address.family)
+		json_object_set_new(object, "address", stats_ip(&g->address));
+	if (g->address6.family)
+		json_object_set_new(object, "address6", stats_ip(&g->address6));
+	set_number(object, "channels", canal_read_once(&g->channels));
+	set_number(object, "denied", canal_read_once(&g->denied));
+	cds_list_for_each_entry(rule, &g->publish, link)
+		json_array_append_new(publish, json_string(rule->text));
+	json_object_set_new(object, "publish", publish);
+	return object;
+}
+
+static json_t *configured_json(void)
+{
+	json_t *list = json_array();
+	struct guest *g;
+
+	cds_list_for_each_entry(g, &guests, link) json_array_append_new(list, guest_json(g));
+	return list;
 }
 
 static json_t *poller_json(const struct poller_snapshot *p)
@@ -253,7 +291,7 @@ static json_t *broken_json(void)
 }
 
 /* Adds what a poller has to the document, and to @total. */
-static void add_poller(struct poller *p, json_t *list, json_t *guests, struct counters *total)
+static void add_poller(struct poller *p, json_t *list, json_t *list_guests, struct counters *total)
 {
 	struct poller_snapshot snapshot = { .poller = p };
 
@@ -261,7 +299,7 @@ static void add_poller(struct poller *p, json_t *list, json_t *guests, struct co
 		return;
 	json_array_append_new(list, poller_json(&snapshot));
 	for (uint32_t i = 0; i < snapshot.channel_count; i++) {
-		json_array_append_new(guests, channel_json(&snapshot.channels[i]));
+		json_array_append_new(list_guests, channel_json(&snapshot.channels[i]));
 		counters_add(total, &snapshot.channels[i].count);
 		free(snapshot.channels[i].socks);
 	}
@@ -286,7 +324,7 @@ void stats_start(void)
 
 struct json_t *stats_status(void)
 {
-	json_t *status = json_object(), *list = json_array(), *guests = json_array(),
+	json_t *status = json_object(), *list = json_array(), *list_guests = json_array(),
 	       *totals = json_object();
 	struct counters total = { 0 };
 
@@ -299,10 +337,11 @@ struct json_t *stats_status(void)
 	/* what is gone first: a guest that goes meanwhile is missed, not counted twice */
 	counters_add(&total, &total_gone);
 	for (unsigned int i = 0; i < poller_count; i++)
-		add_poller(&pollers[i], list, guests, &total);
+		add_poller(&pollers[i], list, list_guests, &total);
 	counters_json(totals, &total);
 	json_object_set_new(status, "pollers", list);
-	json_object_set_new(status, "guests", guests);
+	json_object_set_new(status, "guests", list_guests);
+	json_object_set_new(status, "configured", configured_json());
 	json_object_set_new(status, "total", totals);
 	json_object_set_new(status, "broken", broken_json());
 	return status;

@@ -57,6 +57,9 @@ bool stream_tx(struct sock *s)
 			sock_destroy(s);
 		return false;
 	}
+	if (avail && !ref_before(s, avail))
+		return false; /* a transfer by reference goes first */
+	avail = ref_before(s, avail);
 	if (s->joined || s->peer_gone)
 		return switch_tx(s, avail);
 	if (!avail) {
@@ -98,17 +101,11 @@ static void adapt_slice(struct sock *s, uint64_t asked, uint64_t got)
 		s->rx_slice /= 2;
 }
 
-static void rx_done(struct engine_op *op, int res)
+void stream_received(struct sock *s, uint64_t asked, int res)
 {
-	struct sock *s = caa_container_of(op, struct sock, rx_op);
-
-	if (s->dead || s->released)
-		return;
 	if (res > 0) {
 		s->channel->poller->work++;
-		sock_rx_publish(s, (uint64_t)res);
-		adapt_slice(s, s->op_span, (uint64_t)res);
-		if ((uint32_t)res < s->op_span && !s->rx_hup) {
+		if ((uint64_t)res < asked && !s->rx_hup) {
 			sock_unmark_rx(s);
 			sock_rx_shrink(s);
 		}
@@ -122,13 +119,26 @@ static void rx_done(struct engine_op *op, int res)
 	}
 }
 
+static void rx_done(struct engine_op *op, int res)
+{
+	struct sock *s = caa_container_of(op, struct sock, rx_op);
+
+	if (s->dead || s->released)
+		return;
+	if (res > 0) {
+		sock_rx_publish(s, (uint64_t)res);
+		adapt_slice(s, s->op_span, (uint64_t)res);
+	}
+	stream_received(s, s->op_span, res);
+}
+
 bool stream_rx(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 	uint64_t room, len;
 	int n;
 
-	if (s->rx_op.under_way || !sock_rx_room(s, &room))
+	if (s->rx_op.under_way || s->ref_receives || !sock_rx_room(s, &room))
 		return false;
 	if (!room && sock_rx_park(s))
 		return false;

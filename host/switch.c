@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "host.h"
+#include "vnet.h"
 
 #define SLICE (128u << 10)
 
@@ -29,25 +30,6 @@
 static struct cds_list_head *bucket(struct poller *p, int type, uint16_t port)
 {
 	return &p->switch_table[(port * 2654435761u >> 16 ^ (uint32_t)type) % SWITCH_BUCKETS];
-}
-
-static bool ip_any(const struct canal_addr *a)
-{
-	static const uint8_t zero[16];
-
-	return !memcmp(a->ip, zero, a->family == AF_INET ? 4 : 16);
-}
-
-static bool ip_loopback(const struct canal_addr *a)
-{
-	static const uint8_t one[16] = { [15] = 1 };
-
-	return a->family == AF_INET ? a->ip[0] == 127 : !memcmp(a->ip, one, 16);
-}
-
-static bool ip_equal(const struct canal_addr *a, const struct canal_addr *b)
-{
-	return a->family == b->family && !memcmp(a->ip, b->ip, a->family == AF_INET ? 4 : 16);
 }
 
 static void table_add(struct sock *s)
@@ -71,9 +53,9 @@ static int fit(const struct sock *s, const struct canal_addr *to)
 {
 	if (s->local.port != to->port || s->reuseport)
 		return 0;
-	if (ip_equal(&s->local, to))
+	if (addr_same_ip(&s->local, to))
 		return 3;
-	if (!ip_any(&s->local) || !ip_loopback(to))
+	if (!addr_any(&s->local) || !addr_loopback(to))
 		return 0;
 	if (s->local.family == to->family)
 		return 2;
@@ -97,18 +79,10 @@ static struct sock *table_find(struct poller *p, int type, const struct canal_ad
 	return best;
 }
 
-static int option(const struct sock *s, int level, int name)
-{
-	int value = 0;
-	socklen_t len = sizeof(value);
-
-	return s->fd >= 0 && !getsockopt(s->fd, level, name, &value, &len) && value;
-}
-
 void switch_listen(struct sock *s)
 {
-	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT);
-	s->v6only = s->domain == AF_INET6 && option(s, IPPROTO_IPV6, IPV6_V6ONLY);
+	s->reuseport = sock_flag(s, SOL_SOCKET, SO_REUSEPORT);
+	s->v6only = s->domain == AF_INET6 && sock_flag(s, IPPROTO_IPV6, IPV6_V6ONLY);
 	table_add(s);
 }
 
@@ -147,23 +121,11 @@ void switch_bound(struct sock *s)
 {
 	if (s->type != SOCK_DGRAM || !s->local.port)
 		return;
-	s->reuseport = option(s, SOL_SOCKET, SO_REUSEPORT);
+	s->reuseport = sock_flag(s, SOL_SOCKET, SO_REUSEPORT);
 	table_add(s);
 }
 
 /* --- joining ----------------------------------------------------------- */
-
-/* @a as a socket of family @family sees it. */
-static struct canal_addr addr_as(const struct canal_addr *a, int family)
-{
-	struct canal_addr m = { .family = AF_INET6, .port = a->port };
-
-	if (family == a->family)
-		return *a;
-	m.ip[10] = m.ip[11] = 0xff;
-	memcpy(m.ip + 12, a->ip, 4);
-	return m;
-}
 
 static bool name_client(struct sock *s, const struct canal_addr *to)
 {
@@ -175,7 +137,7 @@ static bool name_client(struct sock *s, const struct canal_addr *to)
 		s->local.port = s->pool_port.port;
 	}
 	s->local.family = to->family;
-	if (ip_any(&s->local))
+	if (addr_any(&s->local))
 		memcpy(s->local.ip, to->ip, sizeof(to->ip));
 	s->peer = *to;
 	return true;
@@ -235,7 +197,7 @@ bool switch_connect(struct sock *s, const struct canal_addr *to)
 	struct canal_addr here = *to;
 	struct sock *l;
 
-	if (ip_any(to)) { /* to connect to any address means to this machine */
+	if (addr_any(to)) { /* to connect to any address means to this machine */
 		here.ip[to->family == AF_INET ? 0 : 15] = to->family == AF_INET ? 127 : 1;
 		here.ip[to->family == AF_INET ? 3 : 15] = 1;
 		to = &here;
@@ -245,13 +207,18 @@ bool switch_connect(struct sock *s, const struct canal_addr *to)
 		return false;
 	if (!name_client(s, to))
 		return false;
-	s->channel->poller->work++;
-	if (!join(s, l)) {
-		pending_join(s, l);
-		sock_share_names(s);
-		sock_set_state(s, CANAL_SOCK_CONNECTING);
-	}
+	switch_join(s, l);
 	return true;
+}
+
+void switch_join(struct sock *s, struct sock *l)
+{
+	s->channel->poller->work++;
+	if (join(s, l))
+		return;
+	pending_join(s, l);
+	sock_share_names(s);
+	sock_set_state(s, CANAL_SOCK_CONNECTING);
 }
 
 /* The listener has room again. */
@@ -272,7 +239,7 @@ void switch_resume(struct sock *l)
 
 /* --- moving bytes ------------------------------------------------------ */
 
-static void copy_pieces(struct iovec *to, int to_n, struct iovec *from, int from_n)
+void switch_copy(struct iovec *to, int to_n, struct iovec *from, int from_n)
 {
 	int i = 0, j = 0;
 
@@ -300,7 +267,7 @@ static bool copy_across(struct sock *s, uint64_t from, struct sock *d, uint64_t 
 		channel_break(s->channel, BROKEN_TX_CHUNK);
 		return false;
 	}
-	copy_pieces(dst, m, src, n);
+	switch_copy(dst, m, src, n);
 	return true;
 }
 
@@ -422,30 +389,22 @@ static bool sender_name(struct sock *s, const struct canal_addr *to, struct cana
 	if (!s->local.port)
 		return false;
 	*from = s->local;
-	if (ip_any(from))
+	if (addr_any(from))
 		memcpy(from->ip, to->ip, sizeof(from->ip));
 	return true;
 }
 
 static bool hears(const struct sock *d, const struct canal_addr *from)
 {
-	return !d->peer.family || (d->peer.port == from->port && ip_equal(&d->peer, from));
+	return !d->peer.family || (d->peer.port == from->port && addr_same_ip(&d->peer, from));
 }
 
-/* False: the kernel shall carry it. */
-bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
+bool switch_deliver(struct sock *s, struct sock *d, const struct canal_dgram *rec,
+		    const struct canal_addr *from)
 {
-	const struct canal_addr *to = rec->addr.family ? &rec->addr : &s->peer;
-	struct canal_dgram out = { .len = rec->len };
+	struct canal_dgram out = { .len = rec->len, .addr = addr_as(from, d->domain) };
 	uint64_t room, span = canal_dgram_span(rec->len);
-	struct sock *d;
 
-	if (to->family != s->domain || !ip_loopback(to))
-		return false;
-	d = table_find(s->channel->poller, SOCK_DGRAM, to);
-	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &out.addr) ||
-	    !hears(d, &out.addr))
-		return false;
 	if (d->rx_op.under_way) /* the kernel is writing where this one would go */
 		return false;
 	if (!sock_rx_room(d, &room))
@@ -462,4 +421,20 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 	s->channel->count.joined++;
 	sock_rx_publish(d, span);
 	return true;
+}
+
+/* False: the kernel shall carry it. */
+bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
+{
+	const struct canal_addr *to = rec->addr.family ? &rec->addr : &s->peer;
+	struct canal_addr from;
+	struct sock *d;
+
+	if (to->family != s->domain || !addr_loopback(to))
+		return false;
+	d = table_find(s->channel->poller, SOCK_DGRAM, to);
+	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &from) ||
+	    !hears(d, &from))
+		return false;
+	return switch_deliver(s, d, rec, &from);
 }
