@@ -9,6 +9,9 @@
  * taken from the input, too; the linker puts the wrappers below in its place
  * (--wrap), so that nothing leaves this process.
  *
+ * With FUZZ_ADDRESSES the two guests have addresses of their own, and publish a
+ * port for streams and one for datagrams each; without, they have the plain policy.
+ *
  * Checked, besides what the sanitizers see: operations touch only the arenas of
  * their channel, an RX chunk has one owner, no list leads to what was freed, and
  * at the end everything was given back, descriptors and all.
@@ -21,9 +24,12 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "host.h"
+#include "guest.h"
+#include "portmap.h"
+#include "publish.h"
 
 #define GUESTS 2
+#define PUBLISHED 200 /* and the next one for datagrams */
 #define HANDLES 4096
 #define OPS 256
 #define GOES_WELL 0x6f
@@ -44,6 +50,7 @@ static struct fuzz_input input;
 static struct poller poller;
 static struct engine engine;
 static uint64_t guest_id[GUESTS];
+static struct guest *named[GUESTS]; /* NULL: the plain policy */
 static int first_fd;
 static bool quiet; /* system calls succeed, and take nothing from the input */
 
@@ -81,6 +88,8 @@ static int make_fd(void)
 	fuzz_check(fd >= 0);
 	return fd;
 }
+
+static int name_of(int fd, struct sockaddr *a, socklen_t *len);
 
 static int outcome(const int *errors, uint8_t count)
 {
@@ -121,11 +130,13 @@ int __wrap_connect(int fd, const struct sockaddr *a, socklen_t len)
 
 int __wrap_accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 {
-	(void)fd, (void)a, (void)len, (void)flags;
+	(void)flags;
 	if (quiet || choice(3)) {
 		errno = choice(8) ? EAGAIN : ECONNABORTED;
 		return -1;
 	}
+	if (a)
+		name_of(fd, a, len);
 	return make_fd();
 }
 
@@ -363,6 +374,7 @@ static void open_guest(int i)
 {
 	const struct channel_origin origin = {
 		.transport = &transport_local,
+		.guest = named[i],
 		.shape = &shape_local,
 		.pid = 1,
 		.name = "fuzz",
@@ -424,6 +436,8 @@ static void take_addr(struct canal_addr *a)
 		memcpy(a->ip, "\177\0\0\1", 4);
 	if (how >= 0xf0)
 		memset(a->ip, how & 1 ? 0xff : 0, sizeof(a->ip));
+	else if (named[0] && a->family == AF_INET && how >= 0x80) /* the alias, or a guest's */
+		memcpy(a->ip, (const uint8_t[]){ 10, 77, 0, 1 + how / 16 % 4 }, 4);
 }
 
 static void take_args(struct canal_inr *inr)
@@ -661,6 +675,68 @@ static void command(void)
 		processes(ch);
 }
 
+static void publish_add(struct guest *g, int type, uint16_t port)
+{
+	struct publish_rule *rule = calloc(1, sizeof(*rule));
+
+	fuzz_check(rule);
+	rule->guest = g;
+	rule->type = type;
+	rule->host_port = rule->guest_port = htons(port);
+	cds_list_add_tail(&rule->link, &g->publish);
+}
+
+#ifdef FUZZ_ADDRESSES
+static void name_guests(void)
+{
+	static bool started;
+
+	if (!started)
+		fuzz_check(!portmap_start());
+	started = true;
+	for (uint8_t i = 0; i < GUESTS; i++) {
+		struct guest *g = named[i] = guest_new(i ? "two" : "one");
+
+		fuzz_check(g);
+		g->number = i + 1;
+		g->poller = &poller;
+		g->address = (struct canal_addr){ .family = AF_INET, .ip = { 10, 77, 0, 2 + i } };
+		g->alias = (struct canal_addr){ .family = AF_INET, .ip = { 10, 77, 0, 1 } };
+		cds_list_add_tail(&g->link, &guests);
+		publish_add(g, SOCK_STREAM, PUBLISHED);
+		publish_add(g, SOCK_DGRAM, PUBLISHED + 1);
+		fuzz_check(!publish_open(g));
+	}
+}
+
+static bool nobody(const struct port *p, void *arg)
+{
+	(void)p, (void)arg;
+	fuzz_check(false);
+	return false;
+}
+
+/* No port is anybody's any more. */
+static void forget_guests(void)
+{
+	portmap_read_lock();
+	portmap_each(nobody, NULL);
+	portmap_read_unlock();
+	for (int i = 0; i < GUESTS; i++)
+		publish_close(named[i]);
+	guests_free(&guests);
+}
+#else
+static void name_guests(void)
+{
+	(void)publish_add;
+}
+
+static void forget_guests(void)
+{
+}
+#endif
+
 static void start(void)
 {
 	memset(&poller, 0, sizeof(poller));
@@ -676,6 +752,7 @@ static void start(void)
 	fuzz_check(!resolve_start(0));
 	memset(guest_id, 0, sizeof(guest_id));
 	quiet = true;
+	name_guests();
 	open_guest(0);
 	quiet = false;
 }
@@ -697,6 +774,7 @@ static void end(void)
 	fuzz_check(!poller.ports_held && !engine.handle_count);
 	fuzz_check(cds_list_empty(&poller.tx_busy) && cds_list_empty(&poller.rx_ready));
 	fuzz_check(cds_list_empty(&poller.trim) && cds_list_empty(&poller.dead));
+	forget_guests();
 	resolve_stop();
 }
 

@@ -58,7 +58,11 @@ def canald(request, work_dir):
     directory = work_dir / request.param
     directory.mkdir()
     os.environ.update(SANITIZERS)
-    service = harness.Canald(BUILD / "bin", directory, ["--engine", request.param])
+    config = directory / "canald.conf"
+    config.write_text(f"[guest attacked]\nsocket = {directory}/guest.sock\naddress = 10.77.0.2\n"
+                      "address6 = fd77::2\nhost-alias = 10.77.0.1\n")
+    service = harness.Canald(BUILD / "bin", directory,
+                             ["--config", config, "--engine", request.param])
     try:
         yield service
         service.stop()  # its exit status is that of the leak check, too
@@ -144,10 +148,10 @@ def victims(canald, programs, work_dir):
 @pytest.fixture
 def attack(canald, programs, victims):
     """Run a part of the hostile program; the honest guest gets on meanwhile, and after."""
-    def run(part, seed=SEED):
+    def run(part, seed=SEED, path=None):
         before = victims.transfers.count
-        program = programs.run([BUILD / "bin/hostile", canald.socket, part, str(seed), str(victims.port)],
-                               seconds=100)
+        program = programs.run([BUILD / "bin/hostile", path or canald.socket, part, str(seed),
+                                str(victims.port)], seconds=100)
         deadline = time.monotonic() + TRANSFER_SECONDS
         while victims.transfers.count < before + 2:
             victims.transfers.check()
@@ -159,7 +163,7 @@ def attack(canald, programs, victims):
 
 
 def hostile_guests(status):
-    return [guest for guest in status["guests"] if guest["name"] == "hostile"]
+    return [guest for guest in status["guests"] if guest["command"] == "hostile"]
 
 
 def reasons(program):
@@ -193,6 +197,12 @@ def test_attack(attack, part):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random(attack, part, seed):
     attack(part, seed)
+
+
+@pytest.mark.parametrize("part", ["deaths", "flip", "requests", "scribble"])
+def test_guest_with_addresses(canald, attack, part):
+    """The same by a guest that has an address space of its own."""
+    attack(part, path=canald.socket.parent / "guest.sock")
 
 
 def test_nothing_is_left(canald, attack, victims):

@@ -10,7 +10,6 @@ Environment: CANAL_BUILD names the build tree (default build/release).
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tempfile
 
@@ -19,8 +18,9 @@ import pytest
 sys.dont_write_bytecode = True
 
 import harness
+from limits import (TEST_SECONDS, pytest_runtest_call, pytest_runtest_makereport,  # noqa: F401
+                    pytest_runtest_setup, pytest_runtest_teardown)
 
-TEST_SECONDS = 120
 COMBINATIONS = [("canal", "native"), ("native", "canal"), ("canal", "canal")]
 SMALL_COUNT = 200
 BIG_LEN = 100 << 20
@@ -54,53 +54,6 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("canal_only"):
                 item.add_marker(skip)
-
-
-# --- time limit and logs of each test -------------------------------------------------------
-
-def _limited(item):
-    """Raise in the test when it takes too long; the waits of a test have shorter limits."""
-    marker = item.get_closest_marker("seconds")
-    seconds = marker.args[0] if marker else TEST_SECONDS
-
-    def expire(_number, _frame):
-        raise TimeoutError(f"the test took more than {seconds} s")
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_setup(item):
-    yield from _limited(item)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item):
-    yield from _limited(item)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_teardown(item):
-    yield from _limited(item)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
-    outcome = yield
-    report = outcome.get_result()
-    if not report.failed:
-        return
-    programs = list(getattr(item.funcargs.get("programs"), "all", ()))
-    canald = item.funcargs.get("canald")
-    if canald:
-        programs.append(canald.program)
-    for program in programs:
-        report.sections.append((program.name, program.describe()))
 
 
 # --- session ----------------------------------------------------------------------------------

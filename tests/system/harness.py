@@ -60,7 +60,8 @@ def tail(path):
 class Program:
     """One running program and what it printed."""
 
-    def __init__(self, argv, log_dir, env, name, stdin=subprocess.DEVNULL, cwd=None):
+    def __init__(self, argv, log_dir, env, name, stdin=subprocess.DEVNULL, cwd=None,
+                 pass_fds=()):
         self.argv = [str(arg) for arg in argv]
         self.name = name
         self.out_path = log_dir / f"{name}.out"
@@ -69,7 +70,8 @@ class Program:
         self.crashes_at_end = False  # natively too: then only what it did before counts
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.popen = subprocess.Popen(self.argv, stdin=stdin, stdout=out, stderr=err, env=env,
-                                          cwd=cwd, start_new_session=True, restore_signals=True)
+                                          cwd=cwd, start_new_session=True, restore_signals=True,
+                                          pass_fds=pass_fds)
         self.pid = self.popen.pid
         self.pidfd = os.pidfd_open(self.pid)
 
@@ -223,7 +225,9 @@ class Canald:
         notify_path = work_dir / "notify.sock"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
             notify.bind(str(notify_path))
-            self.program = Program([bin_dir / "canald", "--socket", self.socket, *options], work_dir,
+            # the system's own configuration has no say here
+            config = [] if "--config" in options else ["--config", "/dev/null"]
+            self.program = Program([bin_dir / "canald", *config, "--socket", self.socket, *options], work_dir,
                                    environment(NOTIFY_SOCKET=str(notify_path)), "canald")
             try:
                 self._wait_ready(notify)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""echo_threads.py server|client PORT thread|fork: socketserver, blocking calls, a thread or a
+"""echo_threads.py server|client PORT thread|fork [HOST]: socketserver, blocking calls, a thread or a
 forked process for each connection.
 
 The client connects by name, uses plain socket files (stdio of Python), timeouts and peeks.
@@ -33,8 +33,8 @@ class Forking(socketserver.ForkingTCPServer):
     max_children = CONNECTIONS
 
 
-def talk(port, number):
-    with socket.create_connection(("localhost", port), timeout=30) as connection:
+def talk(host, port, number):
+    with socket.create_connection((host or "localhost", port), timeout=30) as connection:
         connection.settimeout(0.05)
         try:
             connection.recv(1)
@@ -59,13 +59,15 @@ def talk(port, number):
 
 def main():
     mode, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    host = sys.argv[4] if len(sys.argv) > 4 else None
     if mode == "server":
         kinds = {"thread": Threading, "fork": Forking}
-        with kinds[kind](("127.0.0.1", port), Echo) as server:
+        with kinds[kind]((host or "127.0.0.1", port), Echo) as server:
+            print("ready", flush=True)
             server.serve_forever()
     else:
         with concurrent.futures.ThreadPoolExecutor(CONNECTIONS) as pool:
-            list(pool.map(lambda number: talk(port, number), range(CONNECTIONS)))
+            list(pool.map(lambda number: talk(host, port, number), range(CONNECTIONS)))
         print("all equal")
 
 

@@ -1,0 +1,772 @@
+# SPDX-License-Identifier: MIT
+"""Guests with addresses of their own: ports, names, publication, allow lists.
+
+Each guest is one or more programs under canal that do what a line of Python says (programs/repl.py).
+The host's side is this process, with the kernel's sockets.
+
+    this process ── 127.0.0.1:PORT ── publish ──► web1 10.77.0.2, fd77::2 ┐
+                                      publish ──► web2 10.77.0.3          ├ joined in memory
+                                                  shut 10.77.0.4, allow   ┘
+"""
+
+import contextlib
+import difflib
+import json
+import os
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+import harness
+from harness import HERE, PYTHON
+
+REPL = HERE / "programs/repl.py"
+ALIAS = "10.77.0.1"
+
+
+class Repl:
+    """A program in a guest that does what it is told."""
+
+    def __init__(self, programs, bin_dir, path):
+        self.told = 0
+        self.program = programs.start(
+            [bin_dir / "canal-run", "--socket", path, "--", PYTHON, REPL],
+            harness.environment(CANAL_FALLBACK="deny"), stdin=subprocess.PIPE)
+        self.program.wait_printed("ready\n")
+
+    def start(self, text):
+        """Tell it, and do not wait: finish() has the answer."""
+        self.program.popen.stdin.write(json.dumps(text).encode() + b"\n")
+        self.program.popen.stdin.flush()
+        self.told += 1
+
+    def finish(self, seconds=20):
+        def answers():
+            return self.program.stdout.splitlines()[1:]
+        self.program.wait_until(lambda: len(answers()) >= self.told
+                                and self.program.stdout.endswith("\n"), "answer", seconds)
+        number, how, value = json.loads(answers()[self.told - 1])
+        assert number == self.told - 1
+        return how, value
+
+    def __call__(self, text):
+        """What the text comes to; fails when that is an error."""
+        self.start(text)
+        how, value = self.finish()
+        assert how == "ok", f"{text}: {value}"
+        return value
+
+    def error(self, text):
+        """The errno that the text comes to."""
+        self.start(text)
+        how, value = self.finish()
+        assert how == "error", f"{text}: {value}"
+        return value
+
+    def end(self):
+        self.program.popen.stdin.close()
+        assert self.program.wait(20) == 0, self.program.describe()
+
+
+class Network:
+    """A canald with the guests of a configuration."""
+
+    def __init__(self, bin_dir, work_dir, programs, config, options=()):
+        self.bin_dir, self.work_dir, self.programs = bin_dir, work_dir, programs
+        path = work_dir / "canald.conf"
+        path.write_text(config)
+        self.canald = harness.Canald(bin_dir, work_dir, ["--config", path, *options])
+
+    def __call__(self, name):
+        return Repl(self.programs, self.bin_dir, self.work_dir / f"{name}.sock")
+
+    def plain(self):
+        """A program at the main socket, which has no guest of its own."""
+        return Repl(self.programs, self.bin_dir, self.canald.socket)
+
+    def ports(self, *options):
+        reply = subprocess.run([self.bin_dir / "canalctl", "--socket", self.canald.socket, "ports",
+                                *options], env=harness.environment(), capture_output=True, text=True,
+                               timeout=10)
+        assert reply.returncode == 0, reply.stderr
+        return json.loads(reply.stdout)["ports"] if "--json" in options else reply.stdout
+
+    def rows(self, guest, state=None):
+        return [row for row in self.ports("--json")
+                if row["guest"] == guest and (state is None or row["state"] == state)]
+
+
+@pytest.fixture
+def published(free_port):
+    """Ports of the host, by what they are for."""
+    return {name: free_port() for name in ("web1", "web2", "web6", "dns", "local")}
+
+
+@pytest.fixture
+def config(work_dir, published):
+    return f"""\
+[guest web1]
+transport = local
+socket = {work_dir}/web1.sock
+address = 10.77.0.2
+address6 = fd77::2
+publish = {published['web1']}:80
+publish = [::1]:{published['web6']}:81
+publish = {published['dns']}:53/udp
+host-alias = {ALIAS}
+
+[guest web2]
+socket = {work_dir}/web2.sock
+address = 10.77.0.3
+address6 = fd77::3
+publish = 127.0.0.1:{published['web2']}:80
+
+[guest shut]
+socket = {work_dir}/shut.sock
+address = 10.77.0.4
+allow = 10.77.0.3:80
+allow = 198.51.100.0/24
+"""
+
+
+@pytest.fixture
+def net(bin_dir, work_dir, programs, config):
+    network = Network(bin_dir, work_dir, programs, config)
+    yield network
+    programs.close()
+    network.canald.wait_no_leak()
+    network.canald.stop()
+    assert not list(work_dir.glob("*.sock")), "canald left a socket of a guest behind"
+
+
+def connect(port, address="127.0.0.1", source=None):
+    """From the host, with the kernel's sockets."""
+    return socket.create_connection((address, port), timeout=10,
+                                    source_address=source and (source, 0))
+
+
+def own_address():
+    """An address of this host that is not loopback, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with contextlib.suppress(OSError):
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
+    return None
+
+
+# --- ports ------------------------------------------------------------------------------------------
+
+def test_port_80_three_times(net, published):
+    """Each guest has a port 80; each is reached by what it publishes, the unpublished by nobody."""
+    guests = {name: net(name) for name in ("web1", "web2", "shut")}
+    for name, guest in guests.items():
+        guest("l = listener('0.0.0.0', 80)")
+        assert guest("l.getsockname()") == ["0.0.0.0", 80]
+    for name in ("web1", "web2"):
+        with connect(published[name]) as peer:
+            guests[name](f"c, who = l.accept(); c.sendall(b'{name}')")
+            assert peer.recv(100) == name.encode()
+            peer.sendall(b"hello")
+            assert guests[name]("c.recv(100)") == "hello"
+    assert not harness.is_bound(80, "tcp") or os.geteuid() == 0
+    table = net.ports()
+    assert table.count("LISTEN") == 3, table
+
+
+def test_unpublished_is_refused(net, published):
+    """A rule whose port nobody has is refused; so is a published one after its listener closed."""
+    guest = net("web1")
+    with pytest.raises(ConnectionRefusedError):
+        connect(published["web1"])
+    guest("l = listener('10.77.0.2', 80)")
+    connect(published["web1"]).close()
+    guest("l.close()")
+    net.canald.wait_status(lambda status: not net.rows("web1", "LISTEN"), "listener is left")
+    with pytest.raises(ConnectionRefusedError):
+        connect(published["web1"])
+    guest("l = listener('127.0.0.1', 80)")  # its own loopback is not published
+    with pytest.raises(ConnectionRefusedError):
+        connect(published["web1"])
+    guest("l.close(); l = listener('0.0.0.0', 8000)")  # nor is another port
+    with pytest.raises(ConnectionRefusedError):
+        connect(8000)
+
+
+def test_address_in_use_is_told(net):
+    """EADDRINUSE is the truth of the guest's own space: neither the host's nor another guest's."""
+    first, second, other = net("web1"), net("web1"), net("web2")
+    with socket.socket() as host:
+        host.bind(("0.0.0.0", 0))
+        host.listen()
+        port = host.getsockname()[1]
+        first(f"l = listener('0.0.0.0', {port})")
+        other(f"l = listener('0.0.0.0', {port})")
+        assert second.error(f"listener('10.77.0.2', {port})") == "EADDRINUSE"
+        assert second.error(f"listener('127.0.0.1', {port})") == "EADDRINUSE"
+        assert second.error(f"listener('0.0.0.0', {port}, SO_REUSEADDR=1)") == "EADDRINUSE"
+        assert second.error(f"listener('::', {port}, family=socket.AF_INET6)") == "EADDRINUSE"
+        second(f"u = udp(); u.bind(('0.0.0.0', {port}))")
+        assert first.error(f"udp().bind(('10.77.0.2', {port}))") == "EADDRINUSE"
+    first("l.close()")
+    second(f"l = listener('0.0.0.0', {port})")
+
+
+def test_port_may_be_shared(net):
+    """SO_REUSEADDR before either listens, SO_REUSEPORT always: as Linux has it."""
+    guest = net("web1")
+    guest("a = tcp(SO_REUSEADDR=1); a.bind(('0.0.0.0', 700))")
+    guest("b = tcp(SO_REUSEADDR=1); b.bind(('0.0.0.0', 700))")
+    guest("a.listen()")
+    assert guest.error("b.listen()") == "EADDRINUSE"
+    guest("c = listener('0.0.0.0', 701, SO_REUSEPORT=1); d = listener('0.0.0.0', 701, SO_REUSEPORT=1)")
+    guest("made = [client('10.77.0.2', 701) for i in range(4)]")
+    assert guest("len([c.accept() for i in range(2)]) + len([d.accept() for i in range(2)])") == 4
+
+
+def test_sharers_get_connections_in_turn(net, published):
+    """From outside as from inside; with the options of the listener."""
+    one, two = net("web1"), net("web1")
+    for guest in (one, two):
+        guest("l = listener('0.0.0.0', 80, SO_REUSEPORT=1)")
+        guest("l.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)")
+        guest("l.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)")
+    with contextlib.ExitStack() as stack:
+        for _ in range(6):
+            stack.enter_context(connect(published["web1"]))
+        for guest in (one, two):
+            guest("c = [l.accept()[0] for i in range(3)]")
+            assert guest("c[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)") == 1
+            assert guest("c[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)") == 1
+            assert guest("c[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)") == 0
+            assert guest("l.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)") == 1
+    one("l.close()")
+    for _ in range(2):
+        with connect(published["web1"]):
+            two("l.accept()[0].close()")
+
+
+def test_bind_to_any_port(net):
+    guest = net("web1")
+    guest("l = listener('0.0.0.0', 0); port = l.getsockname()[1]")
+    assert 32768 <= guest("port") <= 60999
+    assert guest("l.getsockname()[0]") == "0.0.0.0"
+    guest("c = client('127.0.0.1', port); s, who = l.accept(); s.sendall(b'x')")
+    assert guest("c.recv(1)") == "x"
+    assert guest("c.getpeername() == s.getsockname() and s.getpeername() == c.getsockname() == who")
+    guest("many = [listener('0.0.0.0', 0) for i in range(100)]")
+    assert guest("len({m.getsockname()[1] for m in many})") == 100
+
+
+def test_address_of_another(net):
+    guest = net("web1")
+    for address in ("10.77.0.3", "192.0.2.1", ALIAS):
+        assert guest.error(f"tcp().bind(('{address}', 80))") == "EADDRNOTAVAIL"
+    assert guest.error("udp(socket.AF_INET6).bind(('2001:db8::1', 80))") == "EADDRNOTAVAIL"
+    guest("tcp().bind(('10.77.0.2', 80)); tcp(socket.AF_INET6).bind(('fd77::2', 80))")
+    guest("tcp(socket.AF_INET6).bind(('::ffff:10.77.0.2', 80))")
+    assert guest.error("s = tcp(); s.bind(('10.77.0.2', 81)); s.bind(('10.77.0.2', 82))") == "EINVAL"
+
+
+# --- names ------------------------------------------------------------------------------------------
+
+def test_real_client_address(net, published):
+    """accept() tells who the client is; the listener's own name is the virtual one."""
+    guest = net("web1")
+    guest("l = listener('0.0.0.0', 80)")
+    with connect(published["web1"]) as peer:
+        # the host's loopback has a name in the guest: not 127.0.0.1, which is the guest itself
+        assert guest("c, who = l.accept(); 1") is None
+        assert guest("who") == [ALIAS, peer.getsockname()[1]]
+        assert guest("c.getsockname()") == ["10.77.0.2", 80]
+        assert guest("c.getpeername()") == [ALIAS, peer.getsockname()[1]]
+    own = own_address()
+    if own:
+        with connect(published["web1"], own) as peer:
+            guest("c, who = l.accept()")
+            assert guest("who") == list(peer.getsockname())
+            assert guest("c.getsockname()") == ["10.77.0.2", 80]
+
+
+def test_host_loopback_without_alias(net, published):
+    """A client of the host's loopback is never seen as the guest's own, nor can it be called."""
+    guest = net("web2")
+    guest("l = listener('0.0.0.0', 80)")
+    with connect(published["web2"]) as peer:
+        guest("c, who = l.accept()")
+        assert guest("who") == ["192.0.0.8", peer.getsockname()[1]]
+        assert guest("c.getsockname()") == ["10.77.0.3", 80]
+
+
+def test_ipv6(net, published):
+    """Published on [::1]; a dual listener serves IPv4 as mapped; an IPv4 one is not offered IPv6."""
+    guest = net("web1")
+    guest("l = listener('::', 81, family=socket.AF_INET6)")
+    with connect(published["web6"], "::1") as peer:
+        guest("c, who = l.accept()")
+        assert guest("c.getsockname()[:2]") == ["fd77::2", 81]
+        assert guest("who[1]") == peer.getsockname()[1] and guest("who[0]") == "100::8"
+    guest("l = listener('::', 80, family=socket.AF_INET6)")
+    with connect(published["web1"]) as peer:
+        guest("c, who = l.accept()")
+        assert guest("who[:2]") == [f"::ffff:{ALIAS}", peer.getsockname()[1]]
+        assert guest("c.getsockname()[:2]") == ["::ffff:10.77.0.2", 80]
+    guest("c.close(); l.close(); l = listener('0.0.0.0', 80)")
+    with pytest.raises(ConnectionRefusedError):
+        connect(published["web1"], "::1")
+    other = net("web2")
+    guest("l = listener('fd77::2', 90, family=socket.AF_INET6)")
+    other("c = client('fd77::2', 90, family=socket.AF_INET6)")
+    assert guest("s, who = l.accept(); 1") is None and guest("who[0]") == "fd77::3"
+
+
+def test_names_of_a_connection_out(net, free_port):
+    """getsockname() shows the guest's address and a port of the guest, never the host's."""
+    guest = net("web1")
+    with socket.socket() as host:
+        host.bind(("127.0.0.1", 0))
+        host.listen()
+        port = host.getsockname()[1]
+        guest(f"c = client('{ALIAS}', {port})")
+        accepted, _ = host.accept()
+        with accepted:
+            assert guest("c.getpeername()") == [ALIAS, port]
+            address, own_port = guest("c.getsockname()")
+            assert address == "10.77.0.2" and 32768 <= own_port <= 60999
+            assert guest.error(f"tcp().bind(('10.77.0.2', {own_port}))") == "EADDRINUSE"
+            guest("c.sendall(b'out')")
+            assert accepted.recv(10) == b"out"
+        guest("c.close()")
+        guest(f"c = tcp(); c.bind(('10.77.0.2', 4000)); c.connect(('{ALIAS}', {port}))")
+        assert guest("c.getsockname()") == ["10.77.0.2", 4000]
+
+
+# --- where a guest gets -----------------------------------------------------------------------------
+
+def test_own_loopback(net):
+    """127.0.0.1 and ::1 are the guest's own: the host's listeners are not there."""
+    guest, same, other = net("web1"), net("web1"), net("web2")
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family) as host:
+            host.bind((address, 0))
+            host.listen()
+            port = host.getsockname()[1]
+            call = f"client('{address}', {port}, family={int(family)})"
+            assert guest.error(call) == "ECONNREFUSED"
+            if family == socket.AF_INET:
+                mapped = f"client('::ffff:127.0.0.1', {port}, family={int(socket.AF_INET6)})"
+                assert guest.error(mapped) == "ECONNREFUSED"
+                assert guest.error(f"client('0.0.0.0', {port})") == "ECONNREFUSED"
+            # two programs of one guest share it, another guest does not
+            same(f"l = listener('{address}', {port}, family={int(family)})")
+            guest(f"c = {call}")
+            same("s, who = l.accept(); s.sendall(b'mine')")
+            assert guest("c.recv(10)") == "mine" and same("who[0]") == address
+            assert other.error(call) == "ECONNREFUSED"
+            same("l.close()")
+
+
+def test_guest_to_guest(net):
+    """By virtual address, in memory; a listener on loopback is not reached from outside."""
+    one, two = net("web1"), net("web2")
+    before = net.canald.status()["total"]["joined"]
+    two("l = listener('0.0.0.0', 80)")
+    one("c = client('10.77.0.3', 80)")
+    two("s, who = l.accept()")
+    assert one("c.getsockname()") == two("list(who)")
+    assert two("who[0]") == "10.77.0.2"
+    assert two("s.getsockname()") == ["10.77.0.3", 80] == one("c.getpeername()")
+    one.start("c.sendall(b'a' * 1000000)")
+    two("got = b''\nwhile len(got) < 1000000: got += s.recv(65536)")
+    assert two("got == b'a' * 1000000")
+    one.finish()
+    assert net.canald.status()["total"]["joined"] > before
+    assert one.error("client('10.77.0.3', 81)") == "ECONNREFUSED"
+    two("k = listener('127.0.0.1', 81)")
+    assert one.error("client('10.77.0.3', 81)") == "ECONNREFUSED"
+    two("v = listener('::', 82, family=socket.AF_INET6)")
+    one("c = client('10.77.0.3', 82)")
+    two("s, who = v.accept()")
+    assert two("who[0]") == "::ffff:10.77.0.2"
+
+
+def test_listener_ends_with_connectors(net):
+    """Connections that nobody took are reset; the port is free for the next."""
+    one, two = net("web1"), net("web2")
+    two("l = listener('0.0.0.0', 80)")
+    one("c = client('10.77.0.3', 80)")
+    two("l.close(); l = listener('0.0.0.0', 80)")
+    assert one.error("c.recv(1)") == "ECONNRESET"
+
+
+def test_host_alias(net):
+    """The alias is the host's loopback, for the guest that has one."""
+    one, two = net("web1"), net("web2")
+    with socket.socket() as host:
+        host.bind(("127.0.0.1", 0))
+        host.listen()
+        port = host.getsockname()[1]
+        one(f"c = client('{ALIAS}', {port})")
+        host.accept()[0].close()
+        assert one("c.recv(1)") == ""
+        assert one.error(f"client('{ALIAS}', 1)") == "ECONNREFUSED"
+        two(f"s = tcp(); s.settimeout(0.2)")
+        how = two.error(f"s.connect(('{ALIAS}', {port}))")  # somewhere outside, if anywhere
+        assert how in ("TimeoutError", "ENETUNREACH", "EHOSTUNREACH", "ECONNREFUSED", "EACCES"), how
+
+
+def test_allow(net):
+    """What no rule covers is EACCES, over TCP and UDP; link-local is so without any rule."""
+    shut, web2 = net("shut"), net("web2")
+    web2("l = listener('0.0.0.0', 80); k = listener('0.0.0.0', 81)")
+    shut("c = client('10.77.0.3', 80)")
+    assert shut.error("client('10.77.0.3', 81)") == "EACCES"
+    assert shut.error("client('192.0.2.1', 80)") == "EACCES"
+    assert shut.error("udp().connect(('192.0.2.1', 80))") == "EACCES"
+    assert shut.error("client('2001:db8::1', 80, family=socket.AF_INET6)") == "ENETUNREACH"
+    shut("u = udp(); u.sendto(b'x', ('192.0.2.1', 53))")
+    assert shut.error("u.recv(1)") == "EACCES"
+    assert web2.error("client('169.254.169.254', 80)") == "EACCES"
+    shut("l = listener('127.0.0.1', 80); c = client('127.0.0.1', 80)")  # its own is always there
+    denied = {g["name"]: g["denied"] for g in net.canald.status()["configured"]}
+    assert denied["shut"] >= 4 and denied["web2"] == 1
+
+
+def test_plain_guest_is_as_before(net, published):
+    """At the main socket: the host's ports and the host's loopback."""
+    plain, web1 = net.plain(), net("web1")
+    with socket.socket() as host:
+        host.bind(("127.0.0.1", 0))
+        host.listen()
+        port = host.getsockname()[1]
+        plain(f"c = client('127.0.0.1', {port})")
+        host.accept()[0].close()
+        assert plain.error(f"listener('127.0.0.1', {port})") == "EADDRINUSE"
+    plain("l = listener('127.0.0.1', 0)")
+    connect(plain("l.getsockname()[1]")).close()
+    web1("l = listener('0.0.0.0', 80)")
+    plain(f"c = client('127.0.0.1', {published['web1']})")
+    web1("s, who = l.accept(); s.sendall(b'through the kernel')")
+    assert plain("c.recv(100)") == "through the kernel"
+
+
+# --- datagrams --------------------------------------------------------------------------------------
+
+def test_datagrams_published(net, published):
+    """A published port: the client's address arrives, the answer comes from that port."""
+    guest = net("web1")
+    guest("u = udp(); u.bind(('0.0.0.0', 53))")
+    for source in ("127.0.0.1", own_address()):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(10)
+            if not source:
+                continue
+            peer.bind((source, 0))
+            peer.sendto(b"question", (source, published["dns"]))
+            guest("data, who = u.recvfrom(100)")
+            seen = ALIAS if source == "127.0.0.1" else source
+            assert guest("who") == [seen, peer.getsockname()[1]]
+            guest("u.sendto(b'answer', who)")
+            assert peer.recvfrom(100) == (b"answer", (source, published["dns"]))
+    assert guest("u.getsockname()") == ["0.0.0.0", 53]
+
+
+def test_datagrams_out(net):
+    """Out of a port that is not published: answers come back, strangers do not."""
+    guest = net("web1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+        host.settimeout(10)
+        host.bind(("127.0.0.1", 0))
+        port = host.getsockname()[1]
+        guest(f"u = udp(); u.sendto(b'out', ('{ALIAS}', {port}))")
+        data, way_back = host.recvfrom(100)
+        assert data == b"out"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"stranger", way_back)
+            host.sendto(b"answer", way_back)
+            assert guest("u.recvfrom(100)") == ["answer", [ALIAS, port]]
+            guest("u.settimeout(0.1)")
+            assert guest.error("u.recvfrom(100)") == "TimeoutError"
+        guest("c = udp(); c.connect(('%s', %d)); c.send(b'connected')" % (ALIAS, port))
+        data, way_back = host.recvfrom(100)
+        host.sendto(b"to it", way_back)
+        assert guest("c.recv(100)") == "to it"
+        assert guest("c.getpeername()") == [ALIAS, port]
+        assert guest("c.getsockname()[0]") == "10.77.0.2"
+
+
+def test_datagrams_guest_to_guest(net):
+    one, two = net("web1"), net("web2")
+    two("u = udp(); u.bind(('0.0.0.0', 500))")
+    one("u = udp(); u.sendto(b'over', ('10.77.0.3', 500))")
+    two("data, who = u.recvfrom(100)")
+    assert two("data") == "over" and two("who[0]") == "10.77.0.2"
+    two("u.sendto(b'back', who)")
+    assert one("u.recvfrom(100)") == ["back", ["10.77.0.3", 500]]
+    one("c = udp(); c.connect(('10.77.0.3', 501)); c.send(b'nobody')")
+    assert one.error("c.recv(1)") == "ECONNREFUSED"
+    one("a = udp(); a.bind(('127.0.0.1', 600)); b = udp(); b.sendto(b'me', ('127.0.0.1', 600))")
+    one("data, who = a.recvfrom(10)")
+    assert one("who[0]") == "127.0.0.1"
+    one("s = udp(socket.AF_INET6); s.bind(('::', 700)); b.sendto(b'six', ('10.77.0.2', 700))")
+    assert one("s.recvfrom(10)[1][0]") == "::ffff:10.77.0.2"
+
+
+# --- programs ---------------------------------------------------------------------------------------
+
+CALLS = ["connect", "stream", "dgram", "options", "descriptors", "ready", "epolls", "processes",
+         "threads", "names"]
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_calls_are_as_native(net, bin_dir, work_dir, programs, family):
+    """What the conformance programs do on loopback they do on a guest's own loopback, too."""
+    for name in CALLS:
+        native = programs.run([bin_dir / f"calls_{name}", family])
+        guest = programs.run([bin_dir / "canal-run", "--socket", work_dir / "web1.sock", "--",
+                              bin_dir / f"calls_{name}", family],
+                             harness.environment(CANAL_FALLBACK="deny"))
+        told = difflib.unified_diff(native.stdout.splitlines(), guest.stdout.splitlines(),
+                                    "native", "guest", lineterm="", n=2)
+        assert native.stdout == guest.stdout, f"{name}\n" + "\n".join(told)
+
+
+def test_nginx_in_two_guests(net, work_dir, programs, published, free_port):
+    """Both listen at port 80, with workers that share it; each log has the client's own address."""
+    for name in ("web1", "web2"):
+        directory = work_dir / name
+        directory.mkdir(mode=0o755)
+        (directory / "page").write_text(f"this is {name}")
+        (directory / "nginx.conf").write_text(f"""
+            daemon off; worker_processes 2; pid {directory}/nginx.pid; error_log stderr warn;
+            {"user nobody nogroup;" if os.geteuid() == 0 else ""}
+            events {{ worker_connections 256; }}
+            http {{
+              client_body_temp_path {directory}/1; proxy_temp_path {directory}/2;
+              fastcgi_temp_path {directory}/3; uwsgi_temp_path {directory}/4; scgi_temp_path {directory}/5;
+              log_format who "$remote_addr $server_addr $server_port";
+              access_log {directory}/access.log who;
+              server {{ listen 80 {"reuseport" if name == "web1" else ""}; root {directory}; }}
+            }}""")
+        server = programs.start([net.bin_dir / "canal-run", "--socket", work_dir / f"{name}.sock", "--",
+                                 "nginx", "-e", "stderr", "-p", directory, "-c",
+                                 directory / "nginx.conf"],
+                                harness.environment(CANAL_FALLBACK="deny"))
+        server.wait_until(lambda: net.rows(name, "LISTEN"), "listener")
+    for name, seen in (("web1", ALIAS), ("web2", "192.0.0.8")):
+        url = f"http://127.0.0.1:{published[name]}/page"
+        for _ in range(20):
+            reply = programs.run(["curl", "--silent", "--fail", "--noproxy", "*", url])
+            assert reply.stdout == f"this is {name}"
+        log = (work_dir / name / "access.log").read_text().splitlines()
+        assert set(log) == {f"{seen} {'10.77.0.2' if name == 'web1' else '10.77.0.3'} 80"}, log
+    inside = programs.run([net.bin_dir / "canal-run", "--socket", work_dir / "web1.sock", "--", "curl",
+                           "--silent", "--fail", "--noproxy", "*", "http://10.77.0.3/page"],
+                          harness.environment(CANAL_FALLBACK="deny"))
+    assert inside.stdout == "this is web2"
+
+
+def test_killed_guest(net, published):
+    """SIGKILL: its ports are free, its connections are over, its published port refuses."""
+    guest, peer = net("web1"), net("web2")
+    guest("l = listener('0.0.0.0', 80); u = udp(); u.bind(('0.0.0.0', 53))")
+    peer("c = client('10.77.0.2', 80)")
+    guest("s, who = l.accept()")
+    with connect(published["web1"]) as outside:
+        guest("o, who = l.accept()")
+        guest.program.kill()
+        assert peer("c.recv(1)") == ""
+        assert outside.recv(1) == b""
+    net.canald.wait_status(lambda status: not [row for row in net.rows("web1")
+                                               if row["state"] != "CLOSED"], "ports are left")
+    with pytest.raises(ConnectionRefusedError):
+        connect(published["web1"])
+    again = net("web1")
+    again("l = listener('0.0.0.0', 80)")
+    connect(published["web1"]).close()
+
+
+# --- the service ------------------------------------------------------------------------------------
+
+def test_ports_and_status(net, published):
+    """canalctl ports: who has what, as what it is published; status: guests by name."""
+    guest = net("web1")
+    guest("l = listener('0.0.0.0', 80); u = udp(); u.bind(('10.77.0.2', 53))")
+    guest("c = client('127.0.0.1', 80)")
+    rows = net.rows("web1")
+    tcp = [row for row in rows if row["state"] == "LISTEN"]
+    assert len(tcp) == 1 and tcp[0]["local"] == "0.0.0.0:80" and tcp[0]["queue"] == 1
+    assert tcp[0]["published"] == [f"0.0.0.0:{published['web1']}"]
+    assert tcp[0]["pid"] == guest.program.pid
+    udp = [row for row in rows if row["proto"] == "udp" and row["state"] == "UNCONN"]
+    assert udp[0]["local"] == "10.77.0.2:53"
+    assert f"0.0.0.0:{published['dns']}" in udp[0]["published"]
+    closed = [row for row in net.rows("web2") if row["state"] == "CLOSED"]
+    assert closed[0]["published"] == [f"127.0.0.1:{published['web2']}"]
+    status = net.canald.status()
+    assert [g["name"] for g in status["guests"]] == ["web1"]
+    assert [(g["name"], g["channels"]) for g in status["configured"]] == [
+        ("web1", 1), ("web2", 0), ("shut", 0)]
+    assert "web1" in net.ports() and "10.77.0.2:53" in net.ports()
+
+
+def test_host_port_taken(bin_dir, work_dir, programs, config, published):
+    """canald says which rule has no port, and has it as soon as it is free."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", published["web2"]))
+        other.listen()
+        network = Network(bin_dir, work_dir, programs, config)
+        said = network.canald.program.stderr
+        assert f"guest=web2: publish = 127.0.0.1:{published['web2']}:80" in said, said
+        assert "by another program" in said
+        assert network.rows("web2", "TAKEN")
+    guest = network("web2")
+    guest("l = listener('0.0.0.0', 80)")
+    connect(published["web2"]).close()
+    guest.end()
+    network.canald.stop()
+
+
+def test_port_is_held(net, published):
+    """A published port is the rule's, also while nobody in the guest listens."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", published["web1"]))
+
+
+def test_restart_with_connections_in_time_wait(bin_dir, work_dir, programs, config, published):
+    """The ports are had again at once."""
+    for _ in range(2):
+        network = Network(bin_dir, work_dir, programs, config)
+        guest = network("web1")
+        guest("l = listener('0.0.0.0', 80)")
+        with connect(published["web1"]) as peer:
+            guest("c, who = l.accept(); c.close()")  # this side closes first: TIME-WAIT is its own
+            assert peer.recv(1) == b""
+        guest.end()
+        network.canald.stop()
+        assert "cannot be had" not in network.canald.program.stderr
+
+
+def test_limits(bin_dir, work_dir, programs, config):
+    """max-channels: one program too many is refused, and told why."""
+    network = Network(bin_dir, work_dir, programs, config + "max-channels = 1\nmax-sockets = 64\n")
+    guest = network("shut")
+    guest("first = tcp()")
+    more = programs.start([bin_dir / "canal-run", "--socket", work_dir / "shut.sock", "--", PYTHON,
+                           "-c", "import socket; socket.socket()"],
+                          harness.environment(CANAL_FALLBACK="deny"))
+    assert more.wait(20) != 0 and "max-channels" in more.stderr, more.describe()
+    assert guest.error("many = [tcp() for i in range(100)]") == "ENFILE"
+    guest.end()
+    network.canald.stop()
+
+
+def test_watchdog(bin_dir, work_dir):
+    """A sign of life three times in the time that the service manager gives."""
+    path = work_dir / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(20)
+        service = harness.Program([bin_dir / "canald", "--config", "/dev/null", "--socket",
+                                   work_dir / "dog.sock"], work_dir,
+                                  harness.environment(NOTIFY_SOCKET=str(path), WATCHDOG_USEC="300000"),
+                                  "watched")
+        try:
+            signs = 0
+            while signs < 5:
+                signs += b"WATCHDOG=1" in notify.recv(4096).splitlines()
+        finally:
+            service.stop()
+    assert service.returncode == 0, service.describe()
+
+
+def test_unit_is_valid(bin_dir, work_dir, programs):
+    """systemd has nothing to say about the unit, but that canald is not installed here."""
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze: install systemd")
+    unit = (HERE.parents[1] / "host/systemd/canald.service").read_text()
+    assert "ExecStart=canald " in unit
+    path = work_dir / "canald.service"
+    path.write_text(unit.replace("ExecStart=canald ", f"ExecStart={bin_dir}/canald "))
+    check = programs.run(["systemd-analyze", "verify", "--man=no", path])
+    assert not check.stderr and not check.stdout, check.describe()
+
+
+# --- the configuration file -------------------------------------------------------------------------
+
+WHOLE = "[guest a]\nsocket = /s/a\naddress = 10.77.0.2\n"
+OTHER = "[guest b]\nsocket = /s/b\naddress = 10.77.0.3\n"
+
+
+@pytest.mark.parametrize("text, line, told", [
+    ("[guest a]\naddress = 10.77.0.2\n", 1, "no socket"),
+    ("[guest a]\nsocket = /s/a\n", 1, "no address"),
+    ("[guest a b/c]\n", 1, "expected a name"),
+    ("[guest]\nsocket = /s\n", 1, "expected a name"),
+    (WHOLE + "transport = tcp\n", 4, "expected local or vm"),
+    (WHOLE + "transport = vm\n", 1, "without memory"),
+    (WHOLE + "memory = /dev/shm/a\n", 1, "transport = vm"),
+    (WHOLE + "address = 10.77.0.9\n", 4, "twice"),
+    ("[guest a]\nsocket = /s/a\naddress = 127.0.0.1\n", 3, "an IPv4 address of one machine"),
+    (WHOLE + "address6 = 10.77.0.2\n", 4, "an IPv6 address"),
+    (WHOLE + "publish = 80\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
+    (WHOLE + "publish = 80:80/sctp\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
+    (WHOLE + "publish = ::1:80:80\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
+    (WHOLE + "publish = 0:80\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
+    (WHOLE + "allow = 10.0.0.0/33\n", 4, "expected ADDRESS[/BITS][:PORT]"),
+    (WHOLE + "allow = example.org\n", 4, "expected ADDRESS[/BITS][:PORT]"),
+    (WHOLE + "host-alias = 0.0.0.0\n", 4, "an address of one machine"),
+    (WHOLE + "max-sockets = 1\n", 4, "from 64 to 32768"),
+    (WHOLE + "channel-memory = 1\n", 4, "from 2M"),
+    (WHOLE + "publich = 80:80\n", 4, "did you mean 'publish'"),
+    (WHOLE + WHOLE.replace("/s/a", "/s/c").replace("0.2", "0.9"), 4, "already, in line 1"),
+    (WHOLE + OTHER.replace("/s/b", "/s/a"), 4, "that of guest a (line 1)"),
+    (WHOLE + OTHER.replace("0.3", "0.2"), 4, "the address of another guest"),
+    (WHOLE + OTHER + "host-alias = 10.77.0.2\n", 4, "host-alias is the address of guest a"),
+    (WHOLE + "publish = 8080:80\n" + OTHER + "publish = 127.0.0.1:8080:80\n", 8,
+     "guest a publishes that port already, by 8080:80 in line 4"),
+    (WHOLE + "publish = 8080:80\npublish = 8080:81\n", 5, "already, by 8080:80 in line 4"),
+    ("[canald]\nsocket = /s/a\n" + WHOLE, 3, "the socket of [canald]"),
+    ("[gast a]\nsocket = /s\n", 2, "expected [canald] or [guest NAME]"),
+])
+def test_configuration_fault(bin_dir, work_dir, programs, text, line, told):
+    """Named by file, line and what was expected; canald does not start with it."""
+    path = work_dir / "bad.conf"
+    path.write_text(text)
+    check = programs.run([bin_dir / "canald", "--check", path], status=1)
+    found = [one for one in check.stdout.splitlines() if one.startswith(f"{path}:{line}: ")]
+    assert any(told in one for one in found), check.describe()
+    start = programs.run([bin_dir / "canald", "--config", path, "--socket", work_dir / "x.sock"],
+                         status=1)
+    assert told in start.stderr, start.describe()
+
+
+def test_configuration_is_good(bin_dir, work_dir, programs):
+    path = work_dir / "good.conf"
+    path.write_text("[canald]\nmax-sockets = 100\n" + WHOLE + """\
+publish = 8080:80   ; all addresses
+publish = 127.0.0.1:8443:443/tcp
+publish = [::1]:8443:443
+publish = 8080:80/udp
+host-alias = 10.77.0.1
+host-alias = fd77::1
+allow = 0.0.0.0/0
+allow = 192.0.2.7:443
+allow = 10.0.0.0/8:53
+allow = 2001:db8::/32
+allow = [2001:db8::1]:443
+allow = [fd00::]/8:53
+channel-memory = 64M
+pin-memory = 16M
+[guest machine]
+transport = vm
+socket = /run/canal/machine.sock
+socket-mode = 0660
+memory = /dev/shm/machine.ram
+address6 = fd77::9
+""")
+    check = programs.run([bin_dir / "canald", "--check", path], status=0)
+    assert check.stdout == f"{path}: ok\n"
