@@ -43,12 +43,15 @@ static bool handlers_restart(void)
 	return true;
 }
 
-/* Until canal or a twin has something for @fd: 0, -EAGAIN at the deadline, -EINTR. */
+/* Until canal or a twin has something for @fd: 0, -EAGAIN at the deadline, -EINTR;
+ * -ENETDOWN when canald is gone, although the guest's own side goes on. */
 static int wait_either(int fd, int64_t deadline)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	int ret;
 
+	if (channel_gone(&the_channel)) /* which poll() tells at once, again and again */
+		return -ENETDOWN;
 	do {
 		int64_t left = deadline == WAIT_FOREVER ? 0 : deadline - wait_now();
 		const struct timespec ts = { .tv_sec = left / NS_PER_S,
