@@ -277,6 +277,9 @@ static int64_t sleep_limit(struct poller *p)
 	struct channel *ch;
 	bool tick = false;
 
+	/* S1: armed before this look; pairs with poller_stop() */
+	if (canal_read_once(&p->stop))
+		return 1000000;
 	cds_list_for_each_entry(ch, &p->channels, link)
 	{
 		if (ch->stalled_since_ns)
