@@ -71,8 +71,8 @@ extern unsigned int canal_max_pins;
 
 enum canal_request_state {
 	CANAL_REQUEST_IDLE,
-	CANAL_REQUEST_QUEUED,	/* on device.queue */
-	CANAL_REQUEST_POSTED,	/* in a slot of the mailbox */
+	CANAL_REQUEST_QUEUED, /* on device.queue */
+	CANAL_REQUEST_POSTED, /* in a slot of the mailbox */
 	CANAL_REQUEST_DONE,
 };
 
@@ -102,9 +102,9 @@ struct canal_request {
 };
 
 enum canal_device_state {
-	CANAL_DEVICE_DOWN,	/* canald is away, or has not answered RESET yet */
+	CANAL_DEVICE_DOWN, /* canald is away, or has not answered RESET yet */
 	CANAL_DEVICE_READY,
-	CANAL_DEVICE_GONE,	/* unbound: there is no way back */
+	CANAL_DEVICE_GONE, /* unbound: there is no way back */
 };
 
 /* The two BARs, mapped. Freed behind a grace period. */
@@ -116,14 +116,14 @@ struct canal_bars {
 struct canal_device {
 	struct kref refs;
 	struct canal_bars __rcu *bars; /* NULL: unbound */
-	unsigned int irq;	       /* 0: none */
+	unsigned int irq;              /* 0: none */
 	spinlock_t lock;
 	enum canal_device_state state;
-	u32 epoch; /* that the last RESET belongs to */
-	u64 tail;  /* of the mailbox: our copy */
-	struct list_head queue;		/* requests that found no slot */
+	u32 epoch;              /* that the last RESET belongs to */
+	u64 tail;               /* of the mailbox: our copy */
+	struct list_head queue; /* requests that found no slot */
 	unsigned int queue_len;
-	struct list_head finished;	/* requests whose done() is due */
+	struct list_head finished; /* requests whose done() is due */
 	struct {
 		struct canal_request *request; /* NULL: nobody waits for the answer */
 		u64 pos;
@@ -133,12 +133,12 @@ struct canal_device {
 	bool reset_sent;
 	u32 reset_epoch;
 	struct page *cookie;
-	u64 last_passes;	/* is canald alive */
-	unsigned int still;	/* looks since it last moved */
+	u64 last_passes;                                    /* is canald alive */
+	unsigned int still;                                 /* looks since it last moved */
 	struct canal_channel *channel[CANAL_MAIL_CHANNELS]; /* by number */
-	struct list_head channels;	/* all, also those that are over */
-	u64 pending;			/* bits of `pending` that were too many for one interrupt */
-	wait_queue_head_t wait;		/* state, queue_len */
+	struct list_head channels;                          /* all, also those that are over */
+	u64 pending;            /* bits of `pending` that were too many for one interrupt */
+	wait_queue_head_t wait; /* state, queue_len */
 	struct work_struct finish_work;
 	struct delayed_work monitor; /* queued under device.lock while there are bars */
 	struct work_struct woken_work;
@@ -172,8 +172,7 @@ u64 canal_device_passes(struct canal_device *dev);
 u32 canal_device_limit(struct canal_device *dev, u64 *ret_region_len, u32 *ret_pins);
 
 void canal_request_init(struct canal_request *request, u32 op, bool answered);
-void canal_request_about(struct canal_request *request, const struct canal_channel *ch,
-			 u32 client);
+void canal_request_about(struct canal_request *request, const struct canal_channel *ch, u32 client);
 void canal_request_who(struct canal_request *request);
 void canal_request_submit(struct canal_device *dev, struct canal_request *request);
 int canal_request_wait(struct canal_device *dev, struct canal_request *request);
@@ -196,24 +195,24 @@ struct canal_waiter_file;
 struct canal_translation;
 
 struct canal_channel {
-	struct kref refs;	/* of the struct */
-	refcount_t users;	/* clients and dummies */
+	struct kref refs; /* of the struct */
+	refcount_t users; /* clients and dummies */
 	struct canal_device *dev;
-	struct list_head link;	/* device.channels */
-	struct list_head grave;	/* canal_channel_forget() */
+	struct list_head link;  /* device.channels */
+	struct list_head grave; /* canal_channel_forget() */
 	u32 number;
 	u64 id, token;
-	bool opened;		/* canald knows it */
-	bool dead;		/* nothing works any more; device.lock, read anywhere */
-	bool lost;		/* of another epoch: its number is somebody else's by now */
-	bool let_go;		/* canald has forgotten it: device.lock */
-	bool over;		/* no users: device.lock */
+	bool opened; /* canald knows it */
+	bool dead;   /* nothing works any more; device.lock, read anywhere */
+	bool lost;   /* of another epoch: its number is somebody else's by now */
+	bool let_go; /* canald has forgotten it: device.lock */
+	bool over;   /* no users: device.lock */
 	u64 region_len;
 	unsigned long page_count;
 	struct page **pages;
-	struct list_head lists;	/* pages of struct canal_extent */
-	struct list_head kept;	/* translations whose LEAVE had no answer: device.lock */
-	struct canal_region *region;	/* page_count pages in a row */
+	struct list_head lists;      /* pages of struct canal_extent */
+	struct list_head kept;       /* translations whose LEAVE had no answer: device.lock */
+	struct canal_region *region; /* page_count pages in a row */
 	struct canal_layout layout;
 	struct canal_request open, close;
 
@@ -224,11 +223,11 @@ struct canal_channel {
 
 	/* the kernel as a client of its own: canal_kernel.c */
 	struct mutex kernel_lock;
-	u32 kernel_client;	/* 0: not joined */
-	u32 kernel_slot;	/* CANAL_NONE: none */
+	u32 kernel_client; /* 0: not joined */
+	u32 kernel_slot;   /* CANAL_NONE: none */
 	struct canal_request kernel_join;
 	struct canal_request kernel_waiter;
-	bool kernel_busy;	/* kernel_join is with canald */
+	bool kernel_busy; /* kernel_join is with canald */
 	wait_queue_head_t kernel_wait;
 };
 

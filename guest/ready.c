@@ -51,7 +51,7 @@ struct look {
 	uint32_t only;         /* number of the only canal socket, or CANAL_NONE */
 	struct pollfd *kernel; /* of fds what is not canal's, and twins; room for the bell */
 	uint32_t *index;       /* where in fds each of those is */
-	uint32_t room;         /* entries of these two, but for the pipe */
+	uint32_t room;         /* entries of these two, but for the bell */
 	int kernel_ready;      /* what the last real ppoll returned */
 };
 

@@ -110,7 +110,7 @@ static bool local_wake(struct channel *ch, uint32_t slot)
 	return send(ch->wait_fd[slot], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
 }
 
-/* Its processes see the end of their connections; then of their pipes, too. */
+/* Its processes see the end of their connections; then of their bells, too. */
 static void local_broken(struct channel *ch)
 {
 	struct client *c;

@@ -10,7 +10,7 @@
  *
  * Invariants
  *  1. No other thread closes what a guest sent, except where nothing in it can
- *     wait: a pipe, a far end whose queue is empty for good.
+ *     wait: one end of a socket pair whose queue is empty for good.
  *  2. A close() under way is interrupted every CLOSE_NS, which ends any wait for
  *     a network peer.
  *
