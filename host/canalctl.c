@@ -5,14 +5,15 @@
  * Purpose
  *	One question, one answer: a packet of JSON on canald's own socket, then
  *	the packets of the answer until canald closes. --json prints the answer
- *	as it came; else it is shown as tables in the manner of ss(8).
+ *	as it came; else it is shown as tables (ctl_print.c).
  *
  * Invariants
  *	1. A field that this version does not know is passed over, and one that
  *	   canald did not send is shown as nothing: either side may be newer.
  *
  * Failure
- *	One line that says what and what to do, and exit status 1.
+ *	One line that says what and what to do, and exit status 1; 2 for a command
+ *	line that makes no sense.
  */
 #include <err.h>
 #include <errno.h>
@@ -26,22 +27,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "ctl_table.h"
+#include "ctl_print.h"
 #include "paths.h"
 
 #define ANSWER_S 10
-
-static const char usage[] =
-	"usage: canalctl [--socket PATH] status|ports [--json]\n"
-	"\n"
-	"  status  the guests of a running canald, their sockets and counters\n"
-	"  ports   whose ports are whose, in guests with addresses of their own,\n"
-	"          and as what they are published on the host\n"
-	"\n"
-	"  -s, --socket PATH  ask the canald that listens at PATH\n"
-	"  -j, --json         print canald's answer as it is\n"
-	"  -h, --help         print this and exit\n"
-	"  -V, --version      print the version and exit\n";
 
 /* --- question and answer ------------------------------------------------- */
 
@@ -127,202 +116,76 @@ static json_t *answer_parse(const char *path, const char *text)
 	return answer;
 }
 
-/* --- what it says, for people --------------------------------------------- */
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? text : "-";
-}
-
-static json_int_t number_of(const json_t *object, const char *key)
-{
-	return (json_int_t)json_number_value(json_object_get(object, key));
-}
-
-/* Adds a cell such as "1.5G". */
-static void add_bytes(struct table *table, json_int_t bytes)
-{
-	static const char units[] = "BKMGTPE";
-	double value = (double)bytes;
-	size_t unit = 0;
-
-	for (; value >= 1024 && units[unit + 1]; unit++)
-		value /= 1024;
-	table_add(table, unit && value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
-}
-
-static void add_number(struct table *table, json_int_t number)
-{
-	table_add(table, "%" JSON_INTEGER_FORMAT, number);
-}
-
-static void add_texts(struct table *table, const char *const *texts)
-{
-	for (; *texts; texts++)
-		table_add(table, "%s", *texts);
-}
-
-/* The counters that a guest and the total have in common. */
-static void add_counters(struct table *table, const json_t *object)
-{
-	add_number(table, number_of(object, "connections"));
-	add_bytes(table, number_of(object, "tx_bytes"));
-	add_bytes(table, number_of(object, "rx_bytes"));
-	add_number(table, number_of(object, "falls"));
-}
-
-static void print_service(const json_t *status)
-{
-	json_int_t up_s = number_of(status, "uptime_s");
-
-	printf("canald %s, pid %" JSON_INTEGER_FORMAT
-	       ", engine %s, poll %s, up %" JSON_INTEGER_FORMAT ":%02d:%02d\n",
-	       text_of(status, "version"), number_of(status, "pid"), text_of(status, "engine"),
-	       text_of(status, "poll"), up_s / 3600, (int)(up_s / 60 % 60), (int)(up_s % 60));
-}
-
-static void print_guests(const json_t *status)
-{
-	static const char *const head[] = { "Guest", "Pid",  "Command", "Sockets", "Conns",
-					    "Sent",  "Recv", "Falls",   NULL };
-	struct table table = { .columns = "lrlrrrrr" };
-	size_t i, socket_count = 0;
-	json_t *guest;
-
-	add_texts(&table, head);
-	json_array_foreach(json_object_get(status, "guests"), i, guest) {
-		size_t count = json_array_size(json_object_get(guest, "sockets"));
-
-		table_add(&table, "%s", text_of(guest, "name"));
-		add_number(&table, number_of(guest, "pid"));
-		table_add(&table, "%s", text_of(guest, "command"));
-		add_number(&table, (json_int_t)count);
-		add_counters(&table, guest);
-		socket_count += count;
-	}
-	add_texts(&table, (const char *const[]){ "total", "", "", NULL });
-	add_number(&table, (json_int_t)socket_count);
-	add_counters(&table, json_object_get(status, "total"));
-	printf("\n");
-	table_print(&table);
-}
-
-static void print_sockets(const json_t *status)
-{
-	static const char *const head[] = { "Netid", "State", "Recv-Q", "Send-Q",
-					    "Local", "Peer",  "Guest",  NULL };
-	struct table table = { .columns = "llrrlll" };
-	json_t *guest, *socket;
-	size_t i, j;
-
-	add_texts(&table, head);
-	json_array_foreach(json_object_get(status, "guests"), i, guest) {
-		json_array_foreach(json_object_get(guest, "sockets"), j, socket) {
-			table_add(&table, "%s", text_of(socket, "type"));
-			table_add(&table, "%s", text_of(socket, "state"));
-			add_number(&table, number_of(socket, "rxq"));
-			add_number(&table, number_of(socket, "txq"));
-			table_add(&table, "%s", text_of(socket, "local"));
-			table_add(&table, "%s", text_of(socket, "peer"));
-			table_add(&table,
-				  "%s,pid=%" JSON_INTEGER_FORMAT ",id=%" JSON_INTEGER_FORMAT,
-				  text_of(guest, "command"), number_of(guest, "pid"),
-				  number_of(socket, "id"));
-		}
-	}
-	printf("\n");
-	table_print(&table);
-}
-
-/* Guests that broke the rules and lost their channel, by what they did. */
-static void print_broken(const json_t *status)
-{
-	struct table table = { .columns = "rl" };
-	const char *reason;
-	json_t *count;
-
-	json_object_foreach(json_object_get(status, "broken"), reason, count) {
-		if (json_number_value(count) == 0)
-			continue;
-		add_number(&table, (json_int_t)json_number_value(count));
-		table_add(&table, "%s", reason);
-	}
-	if (!table.cell_count)
-		return;
-	printf("\nChannels closed because the guest broke the rules:\n");
-	table_print(&table);
-}
-
-static void status_print(const json_t *status)
-{
-	print_service(status);
-	print_guests(status);
-	print_sockets(status);
-	print_broken(status);
-}
-
-/* --- ports ----------------------------------------------------------------- */
-
-/* "0.0.0.0:8080,[::]:8080", or "-". */
-static void add_published(struct table *table, const json_t *list)
-{
-	char text[256] = "";
-	json_t *one;
-	size_t i, len = 0;
-
-	json_array_foreach(list, i, one) {
-		const char *address = json_string_value(one);
-
-		if (address && len < sizeof(text))
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s",
-						len ? "," : "", address);
-	}
-	table_add(table, "%s", len ? text : "-");
-}
-
-static void ports_print(const json_t *answer)
-{
-	static const char *const head[] = { "Guest", "Proto", "Local",   "Published",
-					    "State", "Queue", "Program", NULL };
-	struct table table = { .columns = "lllllrl" };
-	json_t *port;
-	size_t i;
-
-	add_texts(&table, head);
-	json_array_foreach(json_object_get(answer, "ports"), i, port) {
-		table_add(&table, "%s", text_of(port, "guest"));
-		table_add(&table, "%s", text_of(port, "proto"));
-		table_add(&table, "%s", text_of(port, "local"));
-		add_published(&table, json_object_get(port, "published"));
-		table_add(&table, "%s", text_of(port, "state"));
-		add_number(&table, number_of(port, "queue"));
-		if (json_object_get(port, "pid"))
-			table_add(&table, "%s,pid=%" JSON_INTEGER_FORMAT, text_of(port, "command"),
-				  number_of(port, "pid"));
-		else
-			table_add(&table, "%s", text_of(port, "error"));
-	}
-	table_print(&table);
-}
-
 /* --- the command line ------------------------------------------------------ */
 
-static const struct command {
-	const char *name, *question;
-	void (*print)(const json_t *answer);
-} commands[] = {
-	{ "status", "{\"cmd\":\"status\"}", status_print },
-	{ "ports", "{\"cmd\":\"ports\"}", ports_print },
-	{ 0 },
-};
+#define EXIT_USAGE 2
 
 struct options {
 	const char *socket;
 	bool json;
 	const struct command *command;
+	json_t *question;
 };
+
+static const struct command {
+	const char *name, *summary, *details;
+	const char *filters; /* which of the letters of filter_set() it knows */
+	void (*print)(const json_t *answer);
+} commands[] = {
+	{ "status", "guests, their sockets and counters, and canald itself",
+	  "Shows canald, the guests that it has now with their counters, their sockets, and what was\n"
+	  "closed for breaking the rules.\n",
+	  "", print_status },
+	{ "sockets", "all sockets of all guests, in the manner of ss",
+	  "Shows each socket as ss(8) would, with its guest and who made it. As in ss -a, those that\n"
+	  "listen are among them.\n"
+	  "\n"
+	  "  -g, --guest NAME   only those of that guest of the configuration\n"
+	  "  -l, --listening    only those that listen, and datagram sockets without a peer\n"
+	  "  -t, --tcp          only TCP\n"
+	  "  -u, --udp          only UDP\n"
+	  "  -4, --ipv4         only sockets of IPv4\n"
+	  "  -6, --ipv6         only sockets of IPv6\n"
+	  "  -a, -n, -p         as ss has them: always on\n",
+	  "gltu46anp", print_sockets },
+	{ "ports", "whose ports are whose, in guests with addresses of their own",
+	  "Shows which ports the guests that have addresses of their own have, and as what they are\n"
+	  "published on the host.\n",
+	  "", print_ports },
+	{ 0 },
+};
+
+static const char usage_options[] = "  -s, --socket PATH  ask the canald that listens at PATH\n"
+				    "  -j, --json         print canald's answer as it is\n"
+				    "  -h, --help         print this and exit\n"
+				    "  -V, --version      print the version and exit\n";
+
+__attribute__((noreturn)) static void usage_print(const struct command *command)
+{
+	if (command) {
+		printf("usage: canalctl %s [OPTION...]\n\n%s", command->name, command->details);
+		printf("%s%s", command->filters[0] ? "" : "\n", usage_options);
+		exit(EXIT_SUCCESS);
+	}
+	printf("usage: canalctl [--socket PATH] COMMAND [--json] [OPTION...]\n\n");
+	for (command = commands; command->name; command++)
+		printf("  %-8s %s\n", command->name, command->summary);
+	printf("\n%s\n'canalctl COMMAND --help' tells more of a command.\n", usage_options);
+	exit(EXIT_SUCCESS);
+}
+
+__attribute__((noreturn)) static void unknown_command(const char *name)
+{
+	char list[128] = "";
+
+	for (const struct command *c = commands; c->name; c++)
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
+			 !list[0]        ? ""
+			 : (c + 1)->name ? ", "
+					 : " and ",
+			 c->name);
+	errx(EXIT_USAGE, "%s: no such command; there are %s, see 'canalctl --help'", name, list);
+}
 
 static const struct command *command_find(const char *name)
 {
@@ -330,73 +193,138 @@ static const struct command *command_find(const char *name)
 
 	while (command->name && strcmp(command->name, name) != 0)
 		command++;
-	return command->name ? command : NULL;
+	if (!command->name)
+		unknown_command(name);
+	return command;
+}
+
+/* Adds to the question what an option of `sockets` asks for. */
+static void filter_set(struct options *options, int letter)
+{
+	json_t *question = options->question;
+
+	switch (letter) {
+	case 'g':
+		if (json_object_set_new(question, "guest", json_string(optarg)) < 0)
+			errx(EXIT_USAGE, "--guest: no guest can have such a name, see 'canalctl "
+					 "status'");
+		break;
+	case 'l':
+		json_object_set_new(question, "listening", json_true());
+		break;
+	case 't':
+		json_object_set_new(question, "tcp", json_true());
+		break;
+	case 'u':
+		json_object_set_new(question, "udp", json_true());
+		break;
+	case '4':
+		json_object_set_new(question, "family", json_string("inet"));
+		break;
+	case '6':
+		json_object_set_new(question, "family", json_string("inet6"));
+		break;
+	}
+}
+
+__attribute__((noreturn)) static void bad_option(char **argv, const char *what)
+{
+	if (optopt && strncmp(argv[optind - 1], "--", 2) != 0)
+		errx(EXIT_USAGE, "-%c: %s, see 'canalctl --help'", optopt, what);
+	errx(EXIT_USAGE, "%s: %s, see 'canalctl --help'", argv[optind - 1], what);
+}
+
+static void option_take(struct options *options, int letter, char **argv, char *filters)
+{
+	size_t filter_count = strlen(filters);
+
+	switch (letter) {
+	case 's':
+		options->socket = optarg;
+		break;
+	case 'j':
+		options->json = true;
+		break;
+	case 'V':
+		puts("canalctl " CANAL_VERSION);
+		exit(EXIT_SUCCESS);
+	case ':':
+		bad_option(argv, "needs a value");
+	case '?':
+		bad_option(argv, "no such option");
+	default:
+		filters[filter_count] = (char)letter;
+		filters[filter_count + 1] = '\0';
+		filter_set(options, letter);
+	}
+}
+
+static void filters_check(const struct command *command, const char *filters)
+{
+	size_t known = strspn(filters, command->filters);
+
+	if (filters[known])
+		errx(EXIT_USAGE, "-%c: no such option of 'canalctl %s', see 'canalctl %s --help'",
+		     filters[known], command->name, command->name);
 }
 
 static void options_parse(int argc, char **argv, struct options *options)
 {
 	static const struct option known[] = {
-		{ "socket", required_argument, NULL, 's' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ 0 },
+		{ "socket", required_argument, NULL, 's' }, { "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },         { "version", no_argument, NULL, 'V' },
+		{ "guest", required_argument, NULL, 'g' },  { "listening", no_argument, NULL, 'l' },
+		{ "tcp", no_argument, NULL, 't' },          { "udp", no_argument, NULL, 'u' },
+		{ "ipv4", no_argument, NULL, '4' },         { "ipv6", no_argument, NULL, '6' },
+		{ "all", no_argument, NULL, 'a' },          { "numeric", no_argument, NULL, 'n' },
+		{ "processes", no_argument, NULL, 'p' },    { 0 },
 	};
-	int option;
+	char filters[64] = "";
+	bool help = false;
+	int letter;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":s:jhV", known, NULL)) != -1) {
-		switch (option) {
-		case 's':
-			options->socket = optarg;
-			break;
-		case 'j':
-			options->json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			exit(EXIT_SUCCESS);
-		case 'V':
-			puts("canalctl " CANAL_VERSION);
-			exit(EXIT_SUCCESS);
-		case ':':
-			errx(EXIT_FAILURE, "%s needs a value, see 'canalctl --help'",
-			     argv[optind - 1]);
-		default:
-			if (optopt)
-				errx(EXIT_FAILURE, "-%c: no such option, see 'canalctl --help'",
-				     optopt);
-			errx(EXIT_FAILURE, "%s: no such option, see 'canalctl --help'",
-			     argv[optind - 1]);
-		}
+	while ((letter = getopt_long(argc, argv, ":s:jhVg:ltu46anp", known, NULL)) != -1) {
+		if (letter == 'h')
+			help = true;
+		else if (strlen(filters) < sizeof(filters) - 1)
+			option_take(options, letter, argv, filters);
 	}
+	if (help)
+		usage_print(optind < argc ? command_find(argv[optind]) : NULL);
 	if (optind == argc)
-		errx(EXIT_FAILURE, "which command? see 'canalctl --help'");
+		errx(EXIT_USAGE, "which command? see 'canalctl --help'");
 	options->command = command_find(argv[optind]);
-	if (!options->command || optind + 1 != argc)
-		errx(EXIT_FAILURE,
-		     "%s: the commands are 'status' and 'ports', see 'canalctl --help'",
-		     argv[options->command ? optind + 1 : optind]);
+	if (optind + 1 != argc)
+		errx(EXIT_USAGE, "%s: 'canalctl %s' needs no argument, see 'canalctl %s --help'",
+		     argv[optind + 1], options->command->name, options->command->name);
+	filters_check(options->command, filters);
+	json_object_set_new(options->question, "cmd", json_string(options->command->name));
 }
 
 int main(int argc, char **argv)
 {
-	char path[CANAL_PATHS_LEN], *text;
-	struct options options = { 0 };
-	json_t *status;
+	struct options options = { .question = json_object() };
+	char path[CANAL_PATHS_LEN], *question, *text;
+	json_t *answer;
 
 	options_parse(argc, argv, &options);
 	if (canal_paths_find(options.socket, path, sizeof(path)) < 0)
-		errx(EXIT_FAILURE, "%s: a socket needs a shorter path",
+		errx(EXIT_USAGE, "%s: a socket needs a shorter path",
 		     options.socket ? options.socket : "CANAL_SOCKET");
-	text = canald_ask(path, options.command->question);
-	status = answer_parse(path, text);
+	question = json_dumps(options.question, JSON_COMPACT);
+	if (!question)
+		err(EXIT_FAILURE, NULL);
+	text = canald_ask(path, question);
+	answer = answer_parse(path, text);
 	if (options.json)
 		puts(text);
 	else
-		options.command->print(status);
-	json_decref(status);
+		options.command->print(answer);
+	json_decref(answer);
+	json_decref(options.question);
 	free(text);
+	free(question);
 	if (fflush(stdout) != 0)
 		err(EXIT_FAILURE, "standard output");
 	return EXIT_SUCCESS;

@@ -208,8 +208,10 @@ static json_t *answer_make(const struct fresh *f, const char *question, size_t l
 		answer = stats_status();
 	else if (strcmp(cmd, "ports") == 0)
 		answer = stats_ports();
+	else if (strcmp(cmd, "sockets") == 0)
+		answer = stats_sockets(asked);
 	else
-		answer = answer_error("unknown cmd: this canald knows status and ports");
+		answer = answer_error("unknown cmd: this canald knows status, ports and sockets");
 	json_decref(asked);
 	return answer;
 }

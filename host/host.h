@@ -23,7 +23,7 @@
  *	wake.c		waking guests: waiters and subscriptions
  *	arena.c		RX chunks
  *	resolve.c	names, on helper threads
- *	stats.c		what canalctl shows
+ *	stats.c		what canalctl shows; stats_ports.c, stats_sockets.c
  *	log.c		messages
  *
  * Ownership and threads: a channel, and all that hangs on it, belongs to its
@@ -424,6 +424,7 @@ struct sock {
 	struct engine_handle kernel, far;
 	struct engine_op rx_op, tx_op;
 	struct canal_addr local, peer;
+	struct canal_addr asked; /* where the last connect() of a stream goes */
 	struct cds_list_head tx_link, rx_link, trim_link, subs;
 	struct cds_list_head refs, ref_link; /* ref.c */
 	/* private side of the FIFOs */
@@ -738,6 +739,8 @@ void watchdog_stop(void);
 struct json_t;
 struct json_t *stats_status(void);
 struct json_t *stats_ports(void); /* stats_ports.c: of the port map */
+/* stats_sockets.c: of all sockets; @asked has the filters. */
+struct json_t *stats_sockets(const struct json_t *asked);
 struct json_t *stats_address(const struct canal_addr *a);
 /* The time of start. */
 void stats_start(void);

@@ -363,6 +363,7 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 	if (!len)
 		return -EAFNOSUPPORT;
 	s->rx_hup = false;
+	s->asked = *a;
 	s->state = CANAL_SOCK_CONNECTING;
 	if (s->channel->guest)
 		return vsock_connect_stream(s, a);
