@@ -68,7 +68,8 @@ static int port_take(struct sock *s, struct port_want *want)
 	r = portmap_add(&s->port, want);
 	if (r == -EADDRINUSE && !s->channel->orphan) {
 		sock_hear_closes(s->channel->poller);
-		r = portmap_add(&s->port, want);
+		/* of itself, perhaps: then it has had its end, and gets no name any more */
+		r = s->dead || s->released ? -EBADF : portmap_add(&s->port, want);
 	}
 	return r;
 }

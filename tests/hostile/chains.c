@@ -191,8 +191,11 @@ static void lingers(struct guest *g)
 		fail("a listener: %s", strerror(errno));
 	guest_keep(g, fd);
 	memcpy(&to.port, name + 2, 2);
-	if (guest_connect(g, n, to))
-		fail("connect");
+	if (guest_connect(g, n, to)) { /* a guest with addresses: by its host-alias */
+		memcpy(to.ip, (uint8_t[4]){ 10, 77, 0, 1 }, 4);
+		if (guest_connect(g, n, to))
+			fail("connect");
+	}
 	*call = (struct canal_call){ .level = SOL_SOCKET, .name = SO_LINGER, .len = 8 };
 	memcpy(call->data, (int[2]){ 1, 60 }, 8);
 	if (ask(g, CANAL_INR_SETSOCKOPT, n, 0))
@@ -210,6 +213,48 @@ static void lingers(struct guest *g)
 	guest_sync(g);
 	if (now_ms() - before > 3000)
 		fail("canald waited for a peer");
+}
+
+/* The newest descriptor but @back is closed, without a word to canald. */
+static void close_newest(struct guest *g, unsigned int back)
+{
+	int *fd = &g->fds[g->fd_count - 1 - back];
+
+	close(*fd);
+	*fd = -1;
+}
+
+/*
+ * Its port is taken by a socket that is closed already, and so is it itself: canald
+ * hears of both while it binds. Then somebody writes to that port.
+ */
+static void binds_what_is_closed(struct guest *g)
+{
+	static const uint32_t slow[6] = { 6 };
+
+	for (int round = 0; round < 60; round++) {
+		uint32_t writer = guest_socket(g, AF_INET, SOCK_DGRAM);
+		uint32_t a = guest_socket(g, AF_INET, SOCK_DGRAM), b;
+		uint32_t busy = guest_socket(g, AF_INET, SOCK_STREAM);
+		struct canal_dgram record = { .len = 4 };
+
+		if (guest_name(g, CANAL_INR_BIND, a, loopback(0)))
+			fail("bind");
+		record.addr = name_of(g, a);
+		b = guest_socket(g, AF_INET, SOCK_DGRAM);
+		guest_sync(g);
+		g->call[2] = (struct canal_call){ .level = 6, .name = 13, .len = 4 };
+		for (int i = 0; i < 60; i++) /* what keeps canald from hearing of it before */
+			guest_post(g, CANAL_INR_SETSOCKOPT, busy, 2, slow, sizeof(slow));
+		while (canal_load_acquire(&g->call[2].state) != CANAL_INR_COMPLETED)
+			;
+		guest_post(g, CANAL_INR_BIND, b, 1, &record.addr, sizeof(record.addr));
+		close_newest(g, 0);
+		close_newest(g, 2);
+		guest_sync(g);
+		guest_put_dgram(g, writer, record, "into");
+		guest_sync(g);
+	}
 }
 
 static void congestion(struct guest *g)
@@ -253,6 +298,7 @@ static const struct {
 	CHAIN(bytes_after_the_end),
 	CHAIN(empty_datagrams),
 	CHAIN(lingers),
+	CHAIN(binds_what_is_closed),
 	CHAIN(congestion),
 	CHAIN(region_is_sealed),
 };

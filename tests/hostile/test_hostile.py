@@ -199,7 +199,7 @@ def test_random(attack, part, seed):
     attack(part, seed)
 
 
-@pytest.mark.parametrize("part", ["deaths", "flip", "requests", "scribble"])
+@pytest.mark.parametrize("part", ["chains", "deaths", "flip", "requests", "scribble"])
 def test_guest_with_addresses(canald, attack, part):
     """The same by a guest that has an address space of its own."""
     attack(part, path=canald.socket.parent / "guest.sock")
