@@ -14,6 +14,7 @@
 
 #include "common/paths.h"
 #include "internal.h"
+#include "trace.h"
 
 bool fallback_ok(void)
 {
@@ -93,14 +94,15 @@ int fallback_socket(int domain, int type, int protocol, int why)
 	int fd;
 
 	if (!fallback_ok()) {
+		trace_note(strerrorname_np(why));
 		if (!is_absence(why))
 			return -why;
 		fallback_complain(why);
 		return -ENETDOWN;
 	}
-	if (log_debug)
-		guest_log("socket(%d, %d, %d) goes to the kernel: %s", domain, type, protocol,
-			  strerror(why));
+	guest_info("socket(%d, %d, %d) goes to the kernel: %s", domain, type, protocol,
+		   strerror(why));
+	trace_note(strerrorname_np(why));
 	fallback_count(why);
 	fd = real(socket)(domain, type, protocol);
 	return fd < 0 ? -errno : fd;

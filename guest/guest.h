@@ -22,6 +22,7 @@
  *	process.c	fork, exec, close, dup
  *	resolve.c	getaddrinfo and its relatives
  *	vsocket.c	AF_VSOCKET for programs that opt in by source
+ *	log.c		messages; trace*.c the calls, for CANAL_LOG=debug
  *
  * Ownership and threads: everything in the region may be used by all threads of
  * all processes of the channel; what is declared here is private to a process.
@@ -41,6 +42,7 @@
 #include <time.h>
 
 #include "fifo.h"
+#include "log.h"
 #include "notify.h"
 #include "order.h"
 #include "pool.h"
@@ -132,8 +134,8 @@ struct fd_entry {
 
 /* The table is a reserved, lazily touched mapping: a look-up is one compare
  * and one load, also before init (then it is empty). */
-extern struct fd_entry *fd_table;
-extern uint32_t fd_table_len;
+extern struct fd_entry *fd_table __attribute__((visibility("hidden")));
+extern uint32_t fd_table_len __attribute__((visibility("hidden")));
 
 static inline struct fd_entry *fd_lookup(int fd)
 {
@@ -296,8 +298,7 @@ void epoll_after_fork(void);
 /* Runs once, from the constructor or the first intercepted call. */
 void libcanal_init(void);
 
-/* CANAL_FALLBACK=allow|deny, CANAL_LOG=... */
+/* CANAL_FALLBACK=allow|deny */
 extern bool fallback_allowed;
-void guest_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -25,6 +25,7 @@
 #include "guest.h"
 #include "internal.h"
 #include "lock.h"
+#include "trace.h"
 
 bool fallback_allowed = true;
 bool libcanal_preloaded;
@@ -82,6 +83,7 @@ static void read_environment(void)
 	const char *preload = getenv("LD_PRELOAD");
 
 	log_init(secure_getenv("CANAL_LOG"));
+	trace_on = log_level >= LEVEL_DEBUG;
 	libcanal_preloaded = preload && strstr(preload, "libcanal.so");
 	if (!fallback || !fallback[0] || strcmp(fallback, "allow") == 0)
 		return;

@@ -8,6 +8,8 @@
 
 EXPORT int socket(int domain, int type, int protocol)
 {
+	TRACED(socket, domain, type, protocol);
+
 	libcanal_init();
 	if (!socket_serves(domain, type, protocol))
 		return real(socket)(domain, type, protocol);
@@ -16,6 +18,8 @@ EXPORT int socket(int domain, int type, int protocol)
 
 EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
+	TRACED(bind, fd, addr, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_bind(ref, addr.__sockaddr__, len)) : real(bind)(fd, addr, len);
@@ -23,6 +27,8 @@ EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 
 EXPORT int listen(int fd, int backlog)
 {
+	TRACED(listen, fd, backlog);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_listen(ref, backlog)) : real(listen)(fd, backlog);
@@ -30,6 +36,8 @@ EXPORT int listen(int fd, int backlog)
 
 EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
+	TRACED(accept, fd, addr, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_accept(fd, ref, addr.__sockaddr__, len, 0))
@@ -38,6 +46,8 @@ EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 
 EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 {
+	TRACED(accept4, fd, addr, len, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_accept(fd, ref, addr.__sockaddr__, len, flags))
@@ -46,6 +56,8 @@ EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 
 EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
+	TRACED(connect, fd, addr, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_connect(ref, addr.__sockaddr__, len))
@@ -54,6 +66,8 @@ EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 
 EXPORT int shutdown(int fd, int how)
 {
+	TRACED(shutdown, fd, how);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_shutdown(ref, how)) : real(shutdown)(fd, how);
@@ -61,6 +75,8 @@ EXPORT int shutdown(int fd, int how)
 
 EXPORT int getsockname(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
+	TRACED(getsockname, fd, addr, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_name(ref, addr.__sockaddr__, len))
@@ -69,6 +85,8 @@ EXPORT int getsockname(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 
 EXPORT int getpeername(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 {
+	TRACED(getpeername, fd, addr, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(socket_peer(ref, addr.__sockaddr__, len))
@@ -77,6 +95,8 @@ EXPORT int getpeername(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
+	TRACED(getsockopt, fd, level, name, value, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(option_get(ref, level, name, value, len))
@@ -85,6 +105,8 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
+	TRACED(setsockopt, fd, level, name, value, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(option_set(ref, level, name, value, len))
@@ -93,6 +115,7 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 
 EXPORT int sockatmark(int fd)
 {
+	TRACED(sockatmark, fd);
 	return fd_sock(fd) ? 0 : real(sockatmark)(fd);
 }
 

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "internal.h"
+#include "trace.h"
 
 #ifdef _FILE_OFFSET_BITS
 #error "the names of the 64-bit variants must not be redirected here"

@@ -11,6 +11,8 @@
 
 EXPORT int close(int fd)
 {
+	TRACED(close, fd);
+
 	if (!fd_lookup(fd) && !fd_is_ours(fd))
 		return real(close)(fd);
 	return give(process_close(fd));
@@ -18,12 +20,15 @@ EXPORT int close(int fd)
 
 EXPORT int dup(int fd)
 {
+	TRACED(dup, fd);
 	return fd_lookup(fd) ? give(process_dup(fd)) : real(dup)(fd);
 }
 
 /* The cheap way is for programs that have nothing of ours. */
 EXPORT int dup2(int from, int to)
 {
+	TRACED(dup2, from, to);
+
 	if (!canal_read_once(&fd_table_len) && !fd_is_ours(to))
 		return real(dup2)(from, to);
 	return give(process_dup_over(from, to, -1));
@@ -31,6 +36,8 @@ EXPORT int dup2(int from, int to)
 
 EXPORT int dup3(int from, int to, int flags)
 {
+	TRACED(dup3, from, to, flags);
+
 	if (!canal_read_once(&fd_table_len) && !fd_is_ours(to))
 		return real(dup3)(from, to, flags);
 	if (flags < 0 || from == to) {
@@ -42,16 +49,19 @@ EXPORT int dup3(int from, int to, int flags)
 
 EXPORT int fclose(FILE *f)
 {
+	TRACED(fclose, f);
 	return process_fclose(f);
 }
 
 EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
+	TRACED(close_range, first, last, flags);
 	return give(process_close_range(first, last, flags));
 }
 
 EXPORT void closefrom(int low)
 {
+	TRACED(closefrom, low);
 	(void)process_close_range(low < 0 ? 0 : low, ~0u, 0);
 }
 
@@ -65,6 +75,7 @@ EXPORT int fcntl(int fd, int cmd, ...)
 	va_start(args, cmd);
 	arg = va_arg(args, void *);
 	va_end(args);
+	TRACED(fcntl, fd, cmd, arg);
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) {
 		ret = real(fcntl)(fd, cmd, arg);
 		if (ret >= 0)
@@ -83,18 +94,22 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(args, request);
 	arg = va_arg(args, void *);
 	va_end(args);
+	TRACED(ioctl, fd, request, arg);
 	return ref.s ? give(option_ioctl(fd, ref, request, arg)) : real(ioctl)(fd, request, arg);
 }
 
 /* The child handler of init.c runs inside. */
 EXPORT pid_t fork(void)
 {
+	TRACED(fork);
 	return real(fork)();
 }
 
 /* Runs no handlers, so that it may be called in a signal handler. */
 EXPORT pid_t _Fork(void)
 {
+	TRACED(_Fork);
+
 	pid_t pid;
 
 	lock_before_fork();
@@ -111,6 +126,7 @@ EXPORT pid_t _Fork(void)
  */
 EXPORT pid_t vfork(void)
 {
+	TRACED(vfork);
 	return real(fork)();
 }
 

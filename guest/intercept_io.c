@@ -48,6 +48,8 @@ static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int fl
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
+	TRACED(read, fd, buf, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
@@ -58,6 +60,8 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
 {
+	TRACED(write, fd, buf, len);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(io_send(ref, buf, len, 0)) : real(write)(fd, buf, len);
@@ -65,6 +69,8 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 {
+	TRACED(send, fd, buf, len, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(io_send(ref, buf, len, flags)) : real(send)(fd, buf, len, flags);
@@ -72,6 +78,8 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
+	TRACED(recv, fd, buf, len, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(io_recv(ref, buf, len, flags)) : real(recv)(fd, buf, len, flags);
@@ -139,6 +147,8 @@ static ssize_t file_readv(struct sock_ref ref, const struct iovec *iov, int coun
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
+	TRACED(readv, fd, iov, count);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(file_readv(ref, iov, count, 0)) : real(readv)(fd, iov, count);
@@ -146,6 +156,8 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 {
+	TRACED(writev, fd, iov, count);
+
 	struct sock_ref ref = sock_of(fd);
 
 	return ref.s ? give(file_writev(ref, iov, count, 0)) : real(writev)(fd, iov, count);
@@ -187,6 +199,8 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SOCKADDR_ARG addr,
 		      socklen_t addr_len)
 {
+	TRACED(sendto, fd, buf, len, flags, addr, addr_len);
+
 	struct sock_ref ref = sock_of(fd);
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 	struct msghdr m = {
@@ -205,6 +219,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG addr,
 			socklen_t *addr_len)
 {
+	TRACED(recvfrom, fd, buf, len, flags, addr, addr_len);
+
 	struct sock_ref ref = sock_of(fd);
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -226,6 +242,8 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
+	TRACED(sendmsg, fd, m, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
@@ -235,6 +253,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
+	TRACED(recvmsg, fd, m, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
@@ -246,6 +266,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 {
+	TRACED(sendmmsg, fd, m, count, flags);
+
 	struct sock_ref ref = sock_of(fd);
 	unsigned int done;
 	ssize_t ret = 0;
@@ -267,6 +289,8 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		    struct timespec *timeout)
 {
+	TRACED(recvmmsg, fd, m, count, flags, timeout);
+
 	struct sock_ref ref = sock_of(fd);
 	int64_t end = WAIT_FOREVER;
 	unsigned int done = 0;
@@ -295,21 +319,25 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 
 EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t at)
 {
+	TRACED(pread, fd, buf, len, at);
 	return fd_sock(fd) ? give(-ESPIPE) : real(pread)(fd, buf, len, at);
 }
 
 EXPORT ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
 {
+	TRACED(pwrite, fd, buf, len, at);
 	return fd_sock(fd) ? give(-ESPIPE) : real(pwrite)(fd, buf, len, at);
 }
 
 EXPORT ssize_t preadv(int fd, const struct iovec *iov, int count, off_t at)
 {
+	TRACED(preadv, fd, iov, count, at);
 	return fd_sock(fd) ? give(-ESPIPE) : real(preadv)(fd, iov, count, at);
 }
 
 EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t at)
 {
+	TRACED(pwritev, fd, iov, count, at);
 	return fd_sock(fd) ? give(-ESPIPE) : real(pwritev)(fd, iov, count, at);
 }
 
@@ -320,6 +348,8 @@ static int from_rwf(int flags)
 
 EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	TRACED(preadv2, fd, iov, count, at, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
@@ -329,6 +359,8 @@ EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int
 
 EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
 {
+	TRACED(pwritev2, fd, iov, count, at, flags);
+
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)

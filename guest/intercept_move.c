@@ -106,6 +106,8 @@ static ssize_t send_file(struct sock_ref ref, int in, off_t *at, size_t len)
 
 EXPORT ssize_t sendfile(int out, int in, off_t *at, size_t len)
 {
+	TRACED(sendfile, out, in, at, len);
+
 	struct sock_ref ref = sock_of(out);
 	int saved_errno = errno;
 	ssize_t ret;
@@ -268,6 +270,8 @@ static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t 
 EXPORT ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t len,
 		      unsigned int flags)
 {
+	TRACED(splice, in, in_at, out, out_at, len, flags);
+
 	int saved_errno = errno;
 	ssize_t ret;
 

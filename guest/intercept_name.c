@@ -12,6 +12,8 @@
 EXPORT int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 		       struct addrinfo **list)
 {
+	TRACED(getaddrinfo, node, service, hints, list);
+
 	int saved_errno = errno;
 	int ret;
 
@@ -27,6 +29,8 @@ EXPORT int getaddrinfo(const char *node, const char *service, const struct addri
 EXPORT int gethostbyname2_r(const char *name, int family, struct hostent *h, char *buf, size_t len,
 			    struct hostent **result, int *h_error)
 {
+	TRACED(gethostbyname2_r, name, family, h, buf, len, result, h_error);
+
 	int saved_errno = errno;
 	int ret;
 
@@ -45,6 +49,8 @@ EXPORT int gethostbyname2_r(const char *name, int family, struct hostent *h, cha
 EXPORT int gethostbyname_r(const char *name, struct hostent *h, char *buf, size_t len,
 			   struct hostent **result, int *h_error)
 {
+	TRACED(gethostbyname_r, name, h, buf, len, result, h_error);
+
 	libcanal_init();
 	if (!host_is_ours())
 		return real(gethostbyname_r)(name, h, buf, len, result, h_error);
@@ -53,6 +59,8 @@ EXPORT int gethostbyname_r(const char *name, struct hostent *h, char *buf, size_
 
 EXPORT struct hostent *gethostbyname2(const char *name, int family)
 {
+	TRACED(gethostbyname2, name, family);
+
 	static struct hostent host;
 	static char buf[8192];
 	struct hostent *result = NULL;
@@ -67,6 +75,8 @@ EXPORT struct hostent *gethostbyname2(const char *name, int family)
 
 EXPORT struct hostent *gethostbyname(const char *name)
 {
+	TRACED(gethostbyname, name);
+
 	libcanal_init();
 	return host_is_ours() ? gethostbyname2(name, AF_INET) : real(gethostbyname)(name);
 }

@@ -31,6 +31,8 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
+	TRACED(poll, fds, count, timeout);
+
 	struct timespec ts;
 
 	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
@@ -41,6 +43,8 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 		 const sigset_t *mask)
 {
+	TRACED(ppoll, fds, count, timeout, mask);
+
 	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
 		return real(ppoll)(fds, count, timeout, mask);
 	return give(ready_poll(fds, count, timeout, mask));
@@ -65,6 +69,8 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
 /* Linux select(2) takes any number of microseconds, and leaves what is left. */
 EXPORT int select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *timeout)
 {
+	TRACED(select, n, rd, wr, ex, timeout);
+
 	struct timespec ts, left = { 0 };
 	int ret;
 
@@ -85,6 +91,8 @@ EXPORT int select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *tim
 EXPORT int pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
 		   const sigset_t *mask)
 {
+	TRACED(pselect, n, rd, wr, ex, timeout, mask);
+
 	struct timespec left;
 
 	if (!canal_read_once(&fd_table_len) || !ready_select_ours(n, rd, wr, ex))
@@ -113,11 +121,13 @@ static int made(int epfd)
 
 EXPORT int epoll_create1(int flags)
 {
+	TRACED(epoll_create1, flags);
 	return made(real(epoll_create1)(flags));
 }
 
 EXPORT int epoll_create(int size)
 {
+	TRACED(epoll_create, size);
 	return made(real(epoll_create)(size));
 }
 
@@ -134,6 +144,8 @@ static int check_epoll(int epfd, int dummy)
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
+	TRACED(epoll_ctl, epfd, op, fd, ev);
+
 	int ret;
 
 	if (!is_set(epfd)) {
@@ -151,6 +163,8 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 
 EXPORT int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const sigset_t *mask)
 {
+	TRACED(epoll_pwait, epfd, ev, max, timeout, mask);
+
 	struct timespec ts;
 
 	if (!is_set(epfd))
@@ -160,6 +174,8 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, c
 
 EXPORT int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 {
+	TRACED(epoll_wait, epfd, ev, max, timeout);
+
 	struct timespec ts;
 
 	if (!is_set(epfd))
@@ -170,6 +186,8 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 EXPORT int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
 			const sigset_t *mask)
 {
+	TRACED(epoll_pwait2, epfd, ev, max, timeout, mask);
+
 	if (!is_set(epfd))
 		return real(epoll_pwait2)(epfd, ev, max, timeout, mask);
 	return give(epoll_collect(epfd, ev, max, timeout, mask));

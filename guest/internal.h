@@ -10,13 +10,11 @@
 #include "guest.h"
 #include <stdio.h>
 
-/* --- init.c, log.c ----------------------------------------------------- */
+/* --- init.c ----------------------------------------------------------- */
 
 /* Whether the program was started under libcanal, so that its internet sockets
  * are ours; else only those of AF_VSOCKET are. */
 extern bool libcanal_preloaded;
-extern bool log_debug;
-void log_init(const char *level);
 
 /* --- fdtable.c --------------------------------------------------------- */
 
