@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Nothing is left of sockets that were closed, nor of guests that ended, however they ended.
 
-Every module ends with the same check of canald (conftest.no_leak); here are the hard cases.
+Every module ends with the same check of canald (fixtures.no_leak); here are the hard cases.
 """
 
 import subprocess
