@@ -362,6 +362,7 @@ struct canal_region {
 	canal_u32 fallback;              /* policy of the port: 1 allows the kernel */
 	canal_u32 heavy;                 /* 1: the host arms idle and RX want_room with a
 				 membarrier, so the guest needs no fence (S2) */
+	canal_u32 udplite;               /* 1: IPPROTO_UDPLITE is served, too */
 	/* line 4, handshake: the poller sleeps, kick it */
 	canal_u32 host_asleep CANAL_NEW_LINE;
 	/* line 5, written by guest producers: where to claim next */

@@ -91,11 +91,6 @@ static int timeout_get(const uint64_t *limit, void *value, socklen_t *len)
 	return give_value(value, len, &tv, sizeof(tv));
 }
 
-static int protocol_of(struct sock_ref ref)
-{
-	return ref.type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
-}
-
 /* What the guest knows itself; -ENOPROTOOPT for all else. */
 static int get_here(struct sock_ref ref, int name, void *value, socklen_t *len)
 {
@@ -111,7 +106,8 @@ static int get_here(struct sock_ref ref, int name, void *value, socklen_t *len)
 	case SO_DOMAIN:
 		return give_int(value, len, ref.domain);
 	case SO_PROTOCOL:
-		return give_int(value, len, protocol_of(ref));
+		/* a datagram socket may be one of UDP-Lite: the host knows */
+		return ref.type == SOCK_STREAM ? give_int(value, len, IPPROTO_TCP) : -ENOPROTOOPT;
 	case SO_ACCEPTCONN:
 		return give_int(value, len,
 				canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING);

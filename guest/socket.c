@@ -71,7 +71,7 @@ bool socket_serves(int domain, int type, int protocol)
 static bool protocol_fits(int kind, int protocol)
 {
 	return protocol == 0 || (kind == SOCK_STREAM && protocol == IPPROTO_TCP) ||
-	       (kind == SOCK_DGRAM && protocol == IPPROTO_UDP);
+	       (kind == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE));
 }
 
 static bool grant_try(struct channel *ch, uint32_t *ret_n)
@@ -216,6 +216,8 @@ int socket_open(int domain, int type, int protocol)
 	if (!protocol_fits(kind, protocol))
 		return fallback_socket(domain, type, protocol, EPROTONOSUPPORT);
 	ret = channel_get(&ch);
+	if (ret == 0 && protocol == IPPROTO_UDPLITE && !canal_read_once(&ch->region->udplite))
+		ret = -EPROTONOSUPPORT;
 	if (ret == 0)
 		ret = open_in(ch, domain, type, protocol);
 	return is_final(ret) ? ret : fallback_socket(domain, type, protocol, -ret);

@@ -71,6 +71,7 @@ struct settings {
 	uint32_t spin_looks; /* SPIN_LOOKS_AUTO: by the number of CPUs */
 	bool guest_fallback; /* advice to guests */
 	bool heavy;          /* membarrier(2) works: guests need no fence (S2) */
+	bool udplite;        /* the kernel has UDP-Lite */
 	bool join;           /* connect guests of one canald in memory */
 };
 
@@ -418,6 +419,7 @@ struct sock {
 	struct canal_sock *shared;
 	uint32_t number, generation;
 	int domain, type;
+	int protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE */
 	enum canal_sock_state state;
 	int fd;     /* kernel socket, -1 while there is none */
 	int far_fd; /* far end of the dummy, FD_REMOTE, -1 */
@@ -553,6 +555,8 @@ void sock_tx_quiet(struct sock *s);
 /* Gives up the TX FIFOs that poller.tx_busy has marked, or all. False: one of
  * them got bytes meanwhile. */
 bool tx_idle(struct poller *p, bool all);
+/* Whether the kernel has UDP-Lite. */
+bool udplite_works(void);
 /* Once, before the first poller: whether heavy fences work here. */
 bool heavy_fence_works(void);
 /* RX room, checked; false after channel_break(). */

@@ -286,6 +286,7 @@ static void settle_spinning(void)
 	if (settings.spin_looks == SPIN_LOOKS_AUTO)
 		settings.spin_looks = sysconf(_SC_NPROCESSORS_ONLN) > 2 ? 100 : 20;
 	settings.heavy = heavy_fence_works();
+	settings.udplite = udplite_works();
 }
 
 static int workers_start(void)

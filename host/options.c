@@ -20,6 +20,12 @@
 
 #include "host.h"
 
+/* <linux/udp.h> does not go together with <netinet/udp.h>. */
+#ifndef UDPLITE_SEND_CSCOV
+#define UDPLITE_SEND_CSCOV 10
+#define UDPLITE_RECV_CSCOV 11
+#endif
+
 /* Linux has these in headers that do not go together with the above. */
 #ifndef IPV6_ADDR_PREFERENCES
 #define IPV6_ADDR_PREFERENCES 72
@@ -142,6 +148,9 @@ static bool allowed(const struct sock *s, int level, int name)
 		return s->type == SOCK_STREAM && allowed_tcp(name);
 	case IPPROTO_UDP:
 		return s->type == SOCK_DGRAM && (name == UDP_SEGMENT || name == UDP_CORK);
+	case IPPROTO_UDPLITE:
+		return s->protocol == IPPROTO_UDPLITE &&
+		       (name == UDPLITE_SEND_CSCOV || name == UDPLITE_RECV_CSCOV);
 	case IPPROTO_IP:
 		return allowed_ip(name);
 	case IPPROTO_IPV6:
@@ -238,8 +247,7 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 /* Linux tells a level that it does not know from an option, for AF_INET. */
 static bool known_level(const struct sock *s, int level)
 {
-	return level == SOL_SOCKET || level == IPPROTO_IP ||
-	       level == (s->type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP);
+	return level == SOL_SOCKET || level == IPPROTO_IP || level == s->protocol;
 }
 
 /* The kernel's socket knows nothing of a connection in memory. */

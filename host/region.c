@@ -105,6 +105,8 @@ void region_begin(struct channel *ch)
 		.fallback = settings.guest_fallback,
 		/* membarrier reaches no core of a virtual machine (S2) */
 		.heavy = settings.heavy && ch->transport->fences,
+		/* the port map of a guest's own addresses has TCP and UDP */
+		.udplite = settings.udplite && !ch->guest,
 	};
 
 	layout.region_len = ch->region_len = layout_fill(&layout, &ch->shape);

@@ -109,7 +109,8 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	CDS_INIT_LIST_HEAD(&s->accepted);
 	s->shared->domain = (uint8_t)domain;
 	s->shared->type = (uint8_t)type;
-	s->shared->protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+	s->protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+	s->shared->protocol = (uint16_t)s->protocol;
 	s->shared->tx.limit = s->tx_limit;
 	s->shared->rx.limit = s->rx_limit;
 	s->shared->local = s->local;
@@ -120,10 +121,21 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	return s;
 }
 
-static bool is_served(int domain, int type, int protocol)
+bool udplite_works(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDPLITE);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static bool is_served(const struct channel *ch, int domain, int type, int protocol)
 {
 	if (domain != AF_INET && domain != AF_INET6)
 		return false;
+	if (type == SOCK_DGRAM && protocol == IPPROTO_UDPLITE)
+		return settings.udplite && !ch->guest;
 	return (type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP)) ||
 	       (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP));
 }
@@ -131,16 +143,21 @@ static bool is_served(int domain, int type, int protocol)
 int sock_open(struct channel *ch, const struct canal_inr *inr)
 {
 	int domain = (int)inr->u.arg[0], type = (int)inr->u.arg[1];
+	int protocol = (int)inr->u.arg[2];
 	uint32_t n = inr->sock;
 	struct sock *s;
 
-	if (n >= ch->shape.socks || !ch->granted[n] || !is_served(domain, type, (int)inr->u.arg[2]))
+	if (n >= ch->shape.socks || !ch->granted[n] || !is_served(ch, domain, type, protocol))
 		return RULE_BROKEN;
 	ch->granted[n] = 0;
 	s = sock_new(ch, n, domain, type);
 	if (!s)
 		return -ENOMEM;
 	s->maker = inr->client;
+	if (protocol) {
+		s->protocol = protocol;
+		s->shared->protocol = (uint16_t)protocol;
+	}
 	if (ch->early_far[n] == FD_GONE) {
 		ch->early_far[n] = 0;
 		sock_release(s);
@@ -178,7 +195,7 @@ int sock_kernel(struct sock *s)
 
 	if (s->fd >= 0)
 		return 0;
-	s->fd = socket(s->domain, s->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	s->fd = socket(s->domain, s->type | SOCK_NONBLOCK | SOCK_CLOEXEC, s->protocol);
 	if (s->fd < 0)
 		return -errno;
 	fds_opened(s->fd);

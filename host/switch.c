@@ -119,7 +119,7 @@ void switch_unlisten(struct sock *s)
 /* A datagram socket has a name now, or another one. */
 void switch_bound(struct sock *s)
 {
-	if (s->type != SOCK_DGRAM || !s->local.port)
+	if (s->protocol != IPPROTO_UDP || !s->local.port)
 		return;
 	s->reuseport = sock_flag(s, SOL_SOCKET, SO_REUSEPORT);
 	table_add(s);
@@ -430,7 +430,7 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 	struct canal_addr from;
 	struct sock *d;
 
-	if (to->family != s->domain || !addr_loopback(to))
+	if (to->family != s->domain || !addr_loopback(to) || s->protocol != IPPROTO_UDP)
 		return false;
 	d = table_find(s->channel->poller, SOCK_DGRAM, to);
 	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &from) ||
