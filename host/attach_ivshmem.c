@@ -14,6 +14,8 @@
  *  1. A guest has one QEMU. Another one is turned away while the first is there.
  *  2. The mailbox is sealed in its length, so that no QEMU can cut it short.
  *  3. Nothing here waits for QEMU: what the server says fits a socket's buffer.
+ *  4. The service manager keeps one set of a guest's descriptors, or none: never some
+ *     of an older QEMU beside those of a newer.
  *
  * Ownership and threads: the main thread; between vm_up() and vm_down(), for which it
  * waits, all but connection and listening socket is the poller's.
@@ -99,20 +101,21 @@ static const char *kept_name(const struct vm *vm, size_t i, char *text, size_t l
 	return text;
 }
 
-static void keep(struct vm *vm)
-{
-	char name[64];
-
-	for (size_t i = 0; i < 4; i++)
-		passed_store(kept_name(vm, i, name, sizeof(name)), *kept_fd(vm, i));
-}
-
 static void forget(struct vm *vm)
 {
 	char name[64];
 
 	for (size_t i = 0; i < 4; i++)
 		passed_forget(kept_name(vm, i, name, sizeof(name)));
+}
+
+static void keep(struct vm *vm)
+{
+	char name[64];
+
+	forget(vm);
+	for (size_t i = 0; i < 4; i++)
+		passed_store(kept_name(vm, i, name, sizeof(name)), *kept_fd(vm, i));
 }
 
 static void close_all(struct vm *vm)
@@ -188,8 +191,11 @@ static void qemu_comes(struct vm *vm)
 {
 	int fd = accept4(vm->at.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), r;
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			control_pause(); /* else it would be told of it without end */
 		return;
+	}
 	if (vm->conn_fd >= 0) {
 		host_log_limited(LOG_WARNING,
 				 "guest=%s: a second QEMU is turned away: one is there",
@@ -213,22 +219,22 @@ static void qemu_comes(struct vm *vm)
 		return;
 	}
 	keep(vm);
-	host_log(LOG_INFO, "guest=%s: QEMU is there", vm->guest->name);
+	host_log_limited(LOG_INFO, "guest=%s: QEMU is there", vm->guest->name);
 }
 
-/* QEMU says nothing after it has connected: an event is the end. */
+/* QEMU says nothing after it has connected: an event is the end, and who does say
+ * something is no QEMU. */
 static void qemu_goes(struct vm *vm)
 {
 	char byte;
-	ssize_t got = recv(vm->conn_fd, &byte, 1, MSG_DONTWAIT);
 
-	if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+	if (recv(vm->conn_fd, &byte, 1, MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	(void)control_watch(EPOLL_CTL_DEL, vm->conn_fd, 0, NULL);
 	(void)poller_call(vm->guest->poller, down, vm, true);
 	forget(vm);
 	close_all(vm);
-	host_log(LOG_INFO, "guest=%s: QEMU is gone", vm->guest->name);
+	host_log_limited(LOG_INFO, "guest=%s: QEMU is gone", vm->guest->name);
 }
 
 bool ivshmem_event(const void *ptr)
@@ -267,6 +273,7 @@ static void take_up(struct vm *vm)
 	for (size_t i = 0; i < 4; i++)
 		*kept_fd(vm, i) = passed_stored(kept_name(vm, i, name, sizeof(name)));
 	if (!kept_whole(vm)) {
+		forget(vm);
 		close_all(vm);
 		return;
 	}
@@ -298,6 +305,15 @@ static int listener_make(struct vm *vm)
 	return control_watch(EPOLL_CTL_ADD, vm->at.fd, EPOLLIN, &vm->at);
 }
 
+static uint32_t machine_count(void)
+{
+	uint32_t count = 0;
+	struct guest *g;
+
+	cds_list_for_each_entry(g, &guests, link) count += g->transport == GUEST_VM;
+	return count;
+}
+
 static int machine_start(struct guest *g)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -306,6 +322,7 @@ static int machine_start(struct guest *g)
 	if (!vm)
 		return -ENOMEM;
 	vm->guest = g;
+	vm->share.most = guestmem_mappings(machine_count());
 	vm->conn_fd = vm->mail_fd = vm->bell_fd = vm->irq_fd = vm->ram.fd = vm->at.fd = -1;
 	g->vm = vm;
 	cds_list_add_tail(&vm->link, &machines);
@@ -315,11 +332,21 @@ static int machine_start(struct guest *g)
 	return r;
 }
 
+void ivshmem_pause(bool pause)
+{
+	struct vm *vm;
+
+	cds_list_for_each_entry(vm, &machines, link)(void)
+		control_watch(EPOLL_CTL_MOD, vm->at.fd, pause ? 0 : EPOLLIN, &vm->at);
+}
+
 int ivshmem_start(void)
 {
 	struct guest *g;
 	int r = 0;
 
+	if (machine_count())
+		irq_start();
 	passed_begin();
 	cds_list_for_each_entry(g, &guests, link)
 	{
@@ -355,4 +382,5 @@ void ivshmem_end(void)
 		cds_list_del(&vm->link);
 		free(vm);
 	}
+	irq_stop();
 }

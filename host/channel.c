@@ -44,6 +44,8 @@ const char *const broken_name[BROKEN_REASONS] = {
 	[BROKEN_CONTROL] = "bad-control",
 	[BROKEN_MAIL] = "bad-mail",
 	[BROKEN_EXTENT] = "bad-extent",
+	[BROKEN_EXTENT_LIMIT] = "extent-limit",
+	[BROKEN_BELLS] = "bell-storm",
 };
 
 uint64_t broken_count[BROKEN_REASONS];

@@ -155,7 +155,13 @@ static void listen_pause(bool pause)
 	control.listening = !pause;
 	cds_list_for_each_entry(l, &control.listeners, link)
 		watch(EPOLL_CTL_MOD, l->at.fd, pause ? 0 : EPOLLIN, l);
+	ivshmem_pause(pause);
 	timer_update();
+}
+
+void control_pause(void)
+{
+	listen_pause(true);
 }
 
 /* One connection for each event, so that those that are there have their turn. */

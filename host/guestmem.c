@@ -19,6 +19,9 @@
  *  4. No translation outlives the pass that made it: guestmem_walk() keeps none.
  *  5. Where the file is cut short under canald, who reads there gets zeros, and
  *     `lost` says so: what is mapped is known to the handler of SIGBUS.
+ *  6. A guest has at most its share of mappings (the kernel has vm.max_map_count of
+ *     them for all of canald), and a pass makes and undoes only so many: a view is
+ *     mapped piece by piece, and what was unmapped waits in `graves`.
  *
  * Ownership and threads: the poller of that guest.
  * Failure: -errno; what was mapped or marked until then is undone.
@@ -27,6 +30,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,22 +43,27 @@
 #define PAGE 4096ull
 #define GIB (1ull << 30)
 #define ABOVE (4 * GIB)
+/* Linux' own default of vm.max_map_count. */
+#define MAPPINGS 65530ul
+#define MAPPINGS_FILE "/proc/sys/vm/max_map_count"
 
 /* --- memory that may vanish --------------------------------------------- */
 
 /* A fault comes on the thread that mapped the memory. */
 static __thread struct guestmem_range *ranges;
 
+/* All of it, so that there are fewer mappings afterwards, and one signal. */
 static void vanished(int signal_number, siginfo_t *info, void *context)
 {
-	uint8_t *at = (uint8_t *)((uintptr_t)info->si_addr & ~(uintptr_t)(PAGE - 1));
+	const uint8_t *at = info->si_addr;
 
 	(void)context;
 	for (struct guestmem_range *r = ranges; r; r = r->next) {
 		if (at < r->base || (uint64_t)(at - r->base) >= r->len)
 			continue;
-		if (mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-			 -1, 0) == MAP_FAILED)
+		if (mmap(r->base, r->len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+			 0) == MAP_FAILED)
 			break;
 		*r->lost = true;
 		return;
@@ -85,37 +94,64 @@ static void range_del(struct guestmem_range *r)
 
 /* --- the file ---------------------------------------------------------- */
 
-static int file_check(int fd, uint64_t *ret_len, const char **ret_why)
+/* Where a page fault waits for another program, or another machine. */
+static bool is_slow(const struct statfs *fs)
+{
+	static const uint32_t slow[] = { FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC,
+					 CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, V9FS_MAGIC,
+					 CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,  CODA_SUPER_MAGIC };
+
+	for (size_t i = 0; i < sizeof(slow) / sizeof(slow[0]); i++)
+		if ((uint32_t)fs->f_type == slow[i])
+			return true;
+	return false;
+}
+
+static int file_check(struct guestmem *m, const char **ret_why)
 {
 	struct statfs fs;
 	struct stat st;
 
-	if (fstat(fd, &st) || fstatfs(fd, &fs))
+	if (fstat(m->fd, &st) || fstatfs(m->fd, &fs))
 		return -errno;
 	*ret_why = "it is not a file";
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	*ret_why = "it lies on hugetlbfs, whose pages are too large to build channels of";
-	if (fs.f_type == HUGETLBFS_MAGIC)
+	*ret_why = "its file system may keep canald waiting: expected /dev/shm, hugetlbfs or a "
+		   "local disk";
+	if (is_slow(&fs))
 		return -EINVAL;
+	m->page = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize : PAGE;
 	*ret_why = "it is too short to be a guest's RAM";
-	if ((uint64_t)st.st_size < PAGE)
+	if ((uint64_t)st.st_size < m->page)
 		return -EINVAL;
-	*ret_len = (uint64_t)st.st_size & ~(PAGE - 1);
+	m->len = (uint64_t)st.st_size & ~(m->page - 1);
+	m->dev = st.st_dev;
+	m->ino = st.st_ino;
 	*ret_why = NULL;
 	return 0;
+}
+
+/* Nothing of it but the share, which outlives the file. */
+static void forget(struct guestmem *m)
+{
+	struct guestmem_share *share = m->share;
+
+	memset(m, 0, sizeof(*m));
+	m->share = share;
+	m->fd = -1;
 }
 
 int guestmem_open(struct guestmem *m, const char *path, const char **ret_why)
 {
 	int r;
 
-	memset(m, 0, sizeof(*m));
+	forget(m);
 	*ret_why = NULL;
 	m->fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (m->fd < 0)
 		return -errno;
-	r = file_check(m->fd, &m->len, ret_why);
+	r = file_check(m, ret_why);
 	if (!r) {
 		m->used = calloc((m->len / PAGE + 63) / 64, sizeof(*m->used));
 		m->base = mmap(NULL, m->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
@@ -125,11 +161,14 @@ int guestmem_open(struct guestmem *m, const char *path, const char **ret_why)
 	}
 	if (m->base == MAP_FAILED)
 		m->base = NULL;
-	if (r)
+	if (r) {
 		guestmem_close(m);
-	else
-		range_add(&m->range, m->base, m->len, &m->lost);
-	return r;
+		return r;
+	}
+	range_add(&m->range, m->base, m->len, &m->lost);
+	/* a guest's memory is nothing for a core dump of canald */
+	(void)madvise(m->base, m->len, MADV_DONTDUMP);
+	return 0;
 }
 
 void guestmem_close(struct guestmem *m)
@@ -140,14 +179,30 @@ void guestmem_close(struct guestmem *m)
 	if (m->fd >= 0)
 		close(m->fd);
 	free(m->used);
-	memset(m, 0, sizeof(*m));
-	m->fd = -1;
+	forget(m);
+}
+
+uint32_t guestmem_mappings(uint32_t machines)
+{
+	unsigned long most = MAPPINGS;
+	FILE *f = fopen(MAPPINGS_FILE, "re");
+
+	if (!f || fscanf(f, "%lu", &most) != 1)
+		most = MAPPINGS;
+	if (f)
+		fclose(f);
+	/* the other half is for all else that canald maps */
+	most = most / 2 / (machines ? machines : 1);
+	return most < CANAL_MAIL_CHANNELS * CANAL_MAIL_EXTENTS
+		       ? (uint32_t)most
+		       : CANAL_MAIL_CHANNELS * CANAL_MAIL_EXTENTS;
 }
 
 /* --- ranges ------------------------------------------------------------ */
 
-/* @address and @len in the file, where @low bytes of it lie below 4 GiB. */
-static bool offset_of(const struct guestmem *m, uint64_t low, uint64_t address, uint64_t len,
+/* @address and @len in the file, where @low bytes of it lie below 4 GiB and @high,
+ * which follow those, above. */
+static bool offset_of(uint64_t low, uint64_t high, uint64_t address, uint64_t len,
 		      uint64_t *ret_offset)
 {
 	uint64_t first = 0, room = low;
@@ -155,7 +210,7 @@ static bool offset_of(const struct guestmem *m, uint64_t low, uint64_t address, 
 	if (address >= ABOVE) {
 		address -= ABOVE;
 		first = low;
-		room = m->len - low;
+		room = high;
 	}
 	if (len > room || address > room - len)
 		return false;
@@ -167,7 +222,7 @@ static bool cookie_at(const struct guestmem *m, uint64_t low, uint64_t address, 
 {
 	uint64_t offset;
 
-	return low <= m->len && offset_of(m, low, address, PAGE, &offset) &&
+	return low <= m->len && offset_of(low, m->len - low, address, PAGE, &offset) &&
 	       canal_read_once((uint64_t *)(void *)(m->base + offset)) == cookie;
 }
 
@@ -181,17 +236,20 @@ int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie)
 	const uint64_t all = m->len < ABOVE ? m->len : ABOVE;
 	const uint64_t lows[] = { 2 * GIB, 3 * GIB, 3 * GIB + GIB / 2 };
 
-	if (address % PAGE)
+	/* no page of zeros is a cookie: it would be in any file */
+	if (address % PAGE || !cookie)
 		return -ENOENT;
 	if (address < ABOVE) {
 		if (!cookie_at(m, all, address, cookie))
 			return -ENOENT;
 		m->low = all;
+		m->high = 0;
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(lows) / sizeof(lows[0]); i++) {
 		if (cookie_at(m, lows[i], address, cookie)) {
 			m->low = lows[i];
+			m->high = m->len - lows[i];
 			return 0;
 		}
 	}
@@ -202,7 +260,7 @@ void *guestmem_at(const struct guestmem *m, uint64_t address, uint64_t len)
 {
 	uint64_t offset;
 
-	return offset_of(m, m->low, address, len, &offset) ? m->base + offset : NULL;
+	return offset_of(m->low, m->high, address, len, &offset) ? m->base + offset : NULL;
 }
 
 /* --- channels ---------------------------------------------------------- */
@@ -258,9 +316,13 @@ static int extent_take(struct guestmem *m, struct guestmem_view *v, uint64_t don
 	uint64_t offset;
 	int r;
 
+	if (e->address >= ABOVE && !m->high && m->len > 2 * GIB)
+		return -ENXIO;
 	if (!e->len || e->len % PAGE || e->address % PAGE || e->len > v->len - done ||
-	    !offset_of(m, m->low, e->address, e->len, &offset))
+	    !offset_of(m->low, m->high, e->address, e->len, &offset))
 		return -EINVAL;
+	if ((offset | e->len) % m->page)
+		return -EOPNOTSUPP;
 	r = pages_take(m, offset, e->len);
 	if (r)
 		return r;
@@ -286,23 +348,32 @@ static int extents_take(struct guestmem *m, uint64_t list, uint32_t count, struc
 	return done == v->len ? 0 : -EINVAL;
 }
 
-static int view_map(const struct guestmem *m, struct guestmem_view *v)
+/* Room for the extents, at an address that fits their pages. */
+static int view_reserve(const struct guestmem *m, struct guestmem_view *v)
 {
-	uint64_t done = 0;
+	const uint64_t more = m->page > PAGE ? m->page : 0;
+	uint8_t *at = mmap(NULL, v->len + more, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before = more ? (m->page - (uintptr_t)at % m->page) % m->page : 0;
 
-	v->base = mmap(NULL, v->len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (v->base == MAP_FAILED) {
-		v->base = NULL;
+	if (at == MAP_FAILED)
 		return -errno;
-	}
-	for (uint32_t i = 0; i < v->count; i++) {
-		if (mmap(v->base + done, v->extent[i].len, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, m->fd,
-			 (off_t)v->extent[i].offset) == MAP_FAILED)
-			return -errno;
-		done += v->extent[i].len;
-	}
+	if (before)
+		munmap(at, before);
+	if (more > before)
+		munmap(at + before + v->len, more - before);
+	v->base = at + before;
 	return 0;
+}
+
+static bool share_take(struct guestmem *m, uint32_t count)
+{
+	if (!m->share)
+		return true;
+	if (count > m->share->most - m->share->used)
+		return false;
+	m->share->used += count;
+	return true;
 }
 
 int guestmem_view(struct guestmem *m, uint64_t list, uint32_t count, uint64_t len,
@@ -313,12 +384,14 @@ int guestmem_view(struct guestmem *m, uint64_t list, uint32_t count, uint64_t le
 
 	if (!count || count > CANAL_MAIL_EXTENTS)
 		return -E2BIG;
+	if (!share_take(m, count))
+		return -ENOSPC;
+	v.share = m->share;
+	v.shared = count;
 	v.extent = calloc(count, sizeof(*v.extent));
-	if (!v.extent)
-		return -ENOMEM;
-	r = extents_take(m, list, count, &v);
+	r = v.extent ? extents_take(m, list, count, &v) : -ENOMEM;
 	if (!r)
-		r = view_map(m, &v);
+		r = view_reserve(m, &v);
 	if (r) {
 		guestmem_unview(m, &v);
 		return r;
@@ -328,14 +401,72 @@ int guestmem_view(struct guestmem *m, uint64_t list, uint32_t count, uint64_t le
 	return 0;
 }
 
+int guestmem_map(const struct guestmem *m, struct guestmem_view *v, uint32_t budget)
+{
+	for (; v->mapped < v->count && budget; v->mapped++, budget--) {
+		uint64_t len = v->extent[v->mapped].len;
+
+		if (mmap(v->base + v->mapped_len, len, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, m->fd,
+			 (off_t)v->extent[v->mapped].offset) == MAP_FAILED)
+			return -errno;
+		v->mapped_len += len;
+	}
+	return v->mapped < v->count;
+}
+
+/* --- what is not a channel's any more ----------------------------------- */
+
+/* Nobody uses it; its mappings go some in each pass. Of this thread. */
+static __thread struct guestmem_view *graves;
+
+bool guestmem_bury(uint32_t budget)
+{
+	while (graves && budget) {
+		struct guestmem_view *v = graves;
+		uint64_t len = v->len;
+
+		budget--;
+		if (v->count > 1) { /* from the end on: all but the first are by themselves */
+			len = v->extent[--v->count].len;
+			v->len -= len;
+			munmap(v->base + v->len, len);
+			continue;
+		}
+		munmap(v->base, len);
+		if (v->share)
+			v->share->used -= v->shared;
+		graves = v->grave;
+		free(v->extent);
+		free(v);
+	}
+	return graves;
+}
+
+/* At once, where there is no memory to remember it in. */
+static void grave_dig(struct guestmem_view *v)
+{
+	struct guestmem_view *grave = v->base && v->count > 1 ? malloc(sizeof(*grave)) : NULL;
+
+	if (!grave) {
+		if (v->base)
+			munmap(v->base, v->len);
+		if (v->share)
+			v->share->used -= v->shared;
+		free(v->extent);
+		return;
+	}
+	*grave = *v;
+	grave->grave = graves;
+	graves = grave;
+}
+
 void guestmem_unview(struct guestmem *m, struct guestmem_view *v)
 {
 	range_del(&v->range);
-	if (v->base)
-		munmap(v->base, v->len);
 	for (uint32_t i = 0; i < v->count; i++)
 		pages_mark(m, v->extent[i].offset, v->extent[i].len, false);
-	free(v->extent);
+	grave_dig(v);
 	memset(v, 0, sizeof(*v));
 }
 

@@ -225,6 +225,8 @@ enum broken {
 	BROKEN_CONTROL,
 	BROKEN_MAIL,   /* vm: of a guest's driver, not of one channel */
 	BROKEN_EXTENT, /* vm: the channel was not opened */
+	BROKEN_EXTENT_LIMIT,
+	BROKEN_BELLS, /* vm: not heard for a moment */
 	BROKEN_REASONS,
 };
 extern const char *const broken_name[BROKEN_REASONS];
@@ -604,6 +606,7 @@ void vms_serve(struct poller *p);
 void vms_hear(struct poller *p);
 void vms_arm(struct poller *p, bool on);
 int64_t vms_sleep_limit(const struct poller *p);
+void vms_end(void); /* the thread ends */
 
 /* ref.c: transfers by reference */
 /* SEND_REF and RECV_REF of @s (NULL: it is gone); REF_STOP. 0 or RULE_BROKEN. */
@@ -624,6 +627,7 @@ void ref_free(struct channel *ch);
  * after logging. */
 int ivshmem_start(void);
 bool ivshmem_event(const void *ptr); /* false: not its event */
+void ivshmem_pause(bool pause);      /* no descriptor is left to accept with */
 void ivshmem_stop(void);             /* takes in no more */
 void ivshmem_end(void);              /* pollers have ended */
 
@@ -716,6 +720,8 @@ int control_start(void);
 int control_run(void);
 /* Watches @fd in the main loop; ivshmem_event(@ptr) is called. 0 or -errno. */
 int control_watch(int op, int fd, uint32_t events, void *ptr);
+/* No descriptor is left: nobody is taken in for up to a second. */
+void control_pause(void);
 /* Takes no new guests. The path stays until control_remove(). */
 void control_stop(void);
 void control_remove(void);

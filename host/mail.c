@@ -27,14 +27,20 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syslog.h>
 #include <unistd.h>
 
 #include "vm.h"
 
+/* What a guest's requests may cost the others in a pass. RESET, OPEN and CLOSE, which
+ * make and undo mappings, are the last of their pass. */
 #define MAILS_A_PASS 32
-/* INRs that were posted before the end of a socket, served before it. */
+#define MAPS_A_PASS 64
+#define UNMAPS_A_PASS 256
+/* INRs that were posted before the end of a socket, served before it; in a pass. */
 #define INRS_BEFORE_END 256
+#define INRS_A_PASS 1024u
 /* A channel that was closed may go on sending for so long. */
 #define CLOSE_NS 20000000000ull
 /* Doorbells for nothing in a second, before they are not heard for a while. */
@@ -54,10 +60,7 @@
 
 static void interrupt(const struct vm *vm)
 {
-	const uint64_t one = 1;
-
-	/* Non-blocking; a counter that is full has interrupts enough. */
-	(void)!write(vm->irq_fd, &one, sizeof(one));
+	irq_raise(vm->irq_fd);
 }
 
 static void channel_interrupt(struct vm *vm, uint32_t number)
@@ -108,6 +111,12 @@ static void vm_hear(struct client *c)
 	mails_hear(c->channel->vm);
 }
 
+static void close_forget(struct vm *vm, struct vm_channel *vc)
+{
+	vm->closes -= vc->closing;
+	vc->closing = false;
+}
+
 /* The channel is freed, or could not be made: then it has no memory of ours. */
 static void vm_release(struct channel *ch)
 {
@@ -121,7 +130,8 @@ static void vm_release(struct channel *ch)
 	vc->ch = NULL;
 	if (!vc->closing)
 		return;
-	vc->closing = vc->open = false;
+	close_forget(vm, vc);
+	vc->open = false;
 	mail_answer(vm, vc->close_pos, 0, true);
 }
 
@@ -141,7 +151,8 @@ static void channel_drop(struct vm *vm, uint32_t number)
 {
 	struct vm_channel *vc = &vm->channel[number];
 
-	vc->open = vc->closing = false;
+	vc->open = false;
+	close_forget(vm, vc);
 	if (!vc->ch)
 		return;
 	channel_end(vc->ch);
@@ -152,6 +163,9 @@ static void channels_drop(struct vm *vm)
 {
 	for (uint32_t i = 0; i < CANAL_MAIL_CHANNELS; i++)
 		channel_drop(vm, i);
+	if (vm->opening)
+		guestmem_unview(&vm->ram, &vm->opening->view);
+	vm->opening = NULL;
 	if (vm->ram.fd >= 0)
 		guestmem_close(&vm->ram);
 	vm->ready = false;
@@ -196,27 +210,53 @@ static int rule_broken(const struct vm *vm, enum broken rule, int result, const 
 
 /* --- requests ---------------------------------------------------------- */
 
+/* A QEMU that can rename files must not have canald read another guest's RAM for it. */
+static bool is_anothers(const struct vm *vm)
+{
+	struct guest *g;
+	struct stat st;
+
+	cds_list_for_each_entry(g, &guests, link)
+	{
+		if (g != vm->guest && g->memory_path[0] && !stat(g->memory_path, &st) &&
+		    st.st_dev == vm->ram.dev && st.st_ino == vm->ram.ino)
+			return true;
+	}
+	return false;
+}
+
+static int ram_open(struct vm *vm, const struct canal_mail *m, const char **ret_why)
+{
+	int r = guestmem_open(&vm->ram, vm->guest->memory_path, ret_why);
+
+	if (r)
+		return r;
+	*ret_why = "it is that of another guest";
+	r = is_anothers(vm) ? -EINVAL : 0;
+	if (!r) {
+		*ret_why = "the driver's cookie is not in it: is it this guest's RAM, share=on?";
+		r = guestmem_find(&vm->ram, m->address, m->arg64);
+	}
+	if (r)
+		guestmem_close(&vm->ram);
+	return r;
+}
+
 static int serve_reset(struct vm *vm, const struct canal_mail *m)
 {
-	const char *why = "the driver's cookie is not in it: is it this guest's RAM, share=on?";
+	const char *why = NULL;
 	int r;
 
 	channels_drop(vm);
-	r = guestmem_open(&vm->ram, vm->guest->memory_path, &why);
-	if (!r) {
-		why = "the driver's cookie is not in it: is it this guest's RAM, share=on?";
-		r = guestmem_find(&vm->ram, m->address, m->arg64);
-		if (r)
-			guestmem_close(&vm->ram);
-	}
+	r = ram_open(vm, m, &why);
 	if (r) {
 		host_log_limited(LOG_ERR, "guest=%s: memory = %s: %s", vm->guest->name,
 				 vm->guest->memory_path, why ? why : strerror(-r));
 		return r;
 	}
 	vm->ready = true;
-	host_log(LOG_INFO, "guest=%s: driver attached, %llu MiB of RAM", vm->guest->name,
-		 (unsigned long long)(vm->ram.len >> 20));
+	host_log_limited(LOG_INFO, "guest=%s: driver attached, %llu MiB of RAM", vm->guest->name,
+			 (unsigned long long)(vm->ram.len >> 20));
 	return 0;
 }
 
@@ -248,20 +288,71 @@ static int channel_begin(struct vm *vm, const struct canal_mail *m, struct chann
 	return r;
 }
 
-static int serve_open(struct vm *vm, const struct canal_mail *m)
+/* Its memory is mapped. */
+static int open_finish(struct vm *vm, const struct canal_mail *m)
 {
 	struct vm_channel *vc = &vm->channel[m->channel];
 	char name[sizeof(vc->ch->name)];
-	const struct channel_origin origin = {
+	const struct channel_origin from = {
 		.transport = &transport_vm,
 		.guest = vm->guest,
 		.shape = &vm->shape,
+		.base = vc->view.base,
 		.uid = m->uid,
 		.pid = (pid_t)m->pid,
 		.name = name,
 	};
-	struct channel_origin from = origin;
 	struct channel *ch;
+	int r;
+
+	program_name(vm, m, name, sizeof(name));
+	r = channel_create(&ch, &from);
+	if (r)
+		guestmem_unview(&vm->ram, &vc->view);
+	else
+		r = channel_begin(vm, m, ch);
+	vc->open = !r;
+	return r;
+}
+
+/* Some more of the channel that is being opened. */
+static void open_go_on(struct vm *vm)
+{
+	struct vm_channel *vc = vm->opening;
+	int r = guestmem_map(&vm->ram, &vc->view, MAPS_A_PASS);
+
+	vm->poller->work++; /* no sleep before it is there */
+	if (r > 0)
+		return;
+	vm->opening = NULL;
+	if (r)
+		guestmem_unview(&vm->ram, &vc->view);
+	else
+		r = open_finish(vm, &vm->open_mail);
+	mail_answer(vm, vm->open_pos, r, true);
+}
+
+/* A channel that an honest driver may ask for, and does not get. */
+static int open_refused(struct vm *vm, int error)
+{
+	const char *why = strerror(-error);
+
+	if (error == -ENOSPC) {
+		canal_fetch_add(&broken_count[BROKEN_EXTENT_LIMIT], 1);
+		why = "its RAM is in too many pieces: raise vm.max_map_count, or restart the "
+		      "guest";
+	} else if (error == -EOPNOTSUPP) {
+		why = "its RAM is in pieces smaller than a page of hugetlbfs: restart the guest";
+	} else if (error == -ENXIO) {
+		why = "where its RAM continues above 4 GiB is not known: load canal.ko anew";
+	}
+	host_log_limited(LOG_WARNING, "guest=%s: no channel: %s", vm->guest->name, why);
+	return error;
+}
+
+static int serve_open(struct vm *vm, const struct canal_mail *m, uint64_t pos)
+{
+	struct vm_channel *vc = &vm->channel[m->channel];
 	int r;
 
 	if (vc->open || m->client != 1)
@@ -270,16 +361,12 @@ static int serve_open(struct vm *vm, const struct canal_mail *m)
 	if (r == -EINVAL || r == -EEXIST || r == -E2BIG)
 		return rule_broken(vm, BROKEN_EXTENT, r, "extents that cannot be a channel");
 	if (r)
-		return r;
-	program_name(vm, m, name, sizeof(name));
-	from.base = vc->view.base;
-	r = channel_create(&ch, &from);
-	if (r)
-		guestmem_unview(&vm->ram, &vc->view);
-	else
-		r = channel_begin(vm, m, ch);
-	vc->open = !r;
-	return r;
+		return open_refused(vm, r);
+	vm->opening = vc;
+	vm->open_mail = *m;
+	vm->open_pos = pos;
+	open_go_on(vm);
+	return LATER;
 }
 
 static int serve_join(struct channel *ch, const struct canal_mail *m)
@@ -315,6 +402,7 @@ static int serve_close(struct vm *vm, struct vm_channel *vc, uint64_t pos)
 	if (vc->closing)
 		return rule_broken(vm, BROKEN_MAIL, -EALREADY, "CLOSE of a channel twice");
 	vc->closing = true;
+	vm->closes++;
 	vc->close_pos = pos;
 	vc->close_until_ns = vm->poller->now_ns + CLOSE_NS;
 	cds_list_for_each_entry_safe(c, next, &ch->clients, link)
@@ -332,8 +420,12 @@ static int serve_close(struct vm *vm, struct vm_channel *vc, uint64_t pos)
 /* A descriptor's last close: what was asked before it goes before it. */
 static int serve_undummy(struct vm *vm, struct channel *ch, const struct canal_mail *m)
 {
+	uint64_t before = ch->count.inrs, served;
+
 	if (!vm->hearing && !ch->broken)
 		channel_serve(ch, INRS_BEFORE_END);
+	served = ch->count.inrs - before;
+	vm->inrs_left -= served < vm->inrs_left ? (uint32_t)served : vm->inrs_left;
 	if (!ch->broken)
 		channel_end_dummy(ch, m->sock, m->generation);
 	return 0;
@@ -390,13 +482,19 @@ static int mail_serve(struct vm *vm, const struct canal_mail *m, uint64_t pos)
 		return RULE_BROKEN;
 	if (m->channel >= vm->channels)
 		return rule_broken(vm, BROKEN_MAIL, -EINVAL, "a channel number too high");
-	return m->op == CANAL_MAIL_OPEN ? serve_open(vm, m) : serve_channel(vm, m, pos);
+	return m->op == CANAL_MAIL_OPEN ? serve_open(vm, m, pos) : serve_channel(vm, m, pos);
 }
 
 static bool is_waited(uint32_t op)
 {
 	return op == CANAL_MAIL_RESET || op == CANAL_MAIL_OPEN || op == CANAL_MAIL_JOIN ||
 	       op == CANAL_MAIL_LEAVE || op == CANAL_MAIL_CLOSE;
+}
+
+/* Nothing else of this guest is served after it in a pass. */
+static bool is_heavy(uint32_t op)
+{
+	return op == CANAL_MAIL_RESET || op == CANAL_MAIL_OPEN || op == CANAL_MAIL_CLOSE;
 }
 
 /* Those that can be served in the middle of a pass: no channel begins or ends. */
@@ -442,7 +540,7 @@ static void mails_hear(struct vm *vm)
 {
 	struct canal_mail m;
 
-	if (vm->hearing || !vm->ready)
+	if (vm->hearing || !vm->ready || vm->opening)
 		return;
 	vm->hearing = true;
 	for (int i = 0; i < MAILS_A_PASS && mail_next(vm, &m) && is_light(m.op); i++)
@@ -460,7 +558,7 @@ void vms_hear(struct poller *p)
 /* Channels that are closed and do not get their bytes sent. */
 static void closes_limit(struct vm *vm)
 {
-	for (uint32_t i = 0; i < vm->channels; i++) {
+	for (uint32_t i = 0; vm->closes && i < vm->channels; i++) {
 		struct vm_channel *vc = &vm->channel[i];
 
 		if (!vc->closing || vm->poller->now_ns < vc->close_until_ns)
@@ -470,30 +568,34 @@ static void closes_limit(struct vm *vm)
 	}
 }
 
-static void bell_watch(struct vm *vm, bool on)
+/* Whether it is as it should be. */
+static bool bell_watch(struct vm *vm, bool on)
 {
 	struct poller *p = vm->poller;
 
 	if (on && vm->bell.fd < 0)
-		(void)p->ops->watch(p->engine, &vm->bell, vm->bell_fd, EPOLLIN);
-	else if (!on && vm->bell.fd >= 0)
+		return !p->ops->watch(p->engine, &vm->bell, vm->bell_fd, EPOLLIN);
+	if (!on && vm->bell.fd >= 0)
 		p->ops->unwatch(p->engine, &vm->bell);
+	return true;
 }
 
 static void mails_serve(struct vm *vm)
 {
 	struct canal_mail m;
 
-	for (int i = 0; i < MAILS_A_PASS && mail_next(vm, &m); i++) {
+	vm->inrs_left = INRS_A_PASS;
+	if (vm->opening)
+		open_go_on(vm);
+	for (int i = 0; i < MAILS_A_PASS && !vm->opening && vm->inrs_left && mail_next(vm, &m);
+	     i++) {
 		mail_take(vm, &m);
-		if (m.op == CANAL_MAIL_OPEN) /* thousands of mappings, perhaps */
+		if (is_heavy(m.op))
 			break;
 	}
 	closes_limit(vm);
-	if (vm->deaf_until_ns && vm->poller->now_ns >= vm->deaf_until_ns) {
+	if (vm->deaf_until_ns && vm->poller->now_ns >= vm->deaf_until_ns && bell_watch(vm, true))
 		vm->deaf_until_ns = 0;
-		bell_watch(vm, true);
-	}
 }
 
 void vms_serve(struct poller *p)
@@ -509,6 +611,8 @@ void vms_pass(struct poller *p)
 {
 	struct vm *vm;
 
+	if (guestmem_bury(UNMAPS_A_PASS))
+		p->work++;
 	cds_list_for_each_entry(vm, &p->vms, poller_link)
 	{
 		/* T2 release: our last use of a page in the pass before this. T1
@@ -535,17 +639,33 @@ void vms_arm(struct poller *p, bool on)
 
 int64_t vms_sleep_limit(const struct poller *p)
 {
+	int64_t limit = -1;
 	struct vm *vm;
 
 	cds_list_for_each_entry(vm, &p->vms, poller_link)
 	{
 		if (vm->deaf_until_ns)
 			return (int64_t)DEAF_NS;
-		for (uint32_t i = 0; i < vm->channels; i++)
-			if (vm->channel[i].closing)
-				return (int64_t)SECOND_NS;
+		if (vm->closes)
+			limit = (int64_t)SECOND_NS;
 	}
-	return -1;
+	return limit;
+}
+
+void vms_end(void)
+{
+	guestmem_bury(UINT32_MAX);
+}
+
+/* Grows with each request and INR of this guest; others' do not count. */
+static uint64_t work_of(const struct vm *vm)
+{
+	uint64_t work = vm->pos;
+
+	for (uint32_t i = 0; i < vm->channels; i++)
+		if (vm->channel[i].ch)
+			work += vm->channel[i].ch->count.inrs;
+	return work;
 }
 
 /*
@@ -556,20 +676,22 @@ int64_t vms_sleep_limit(const struct poller *p)
 static void bell_rings(struct engine_handle *h, uint32_t events)
 {
 	struct vm *vm = caa_container_of(h, struct vm, bell);
-	uint64_t now = vm->poller->now_ns;
-	bool idle = vm->poller->work - vm->bell_work <= 1; /* the last bell alone was work */
+	uint64_t now = vm->poller->now_ns, work = work_of(vm);
 
 	(void)events;
-	vm->bell_work = vm->poller->work;
-	if (!idle || now - vm->bell_ns > SECOND_NS) {
+	if (now - vm->bell_ns > SECOND_NS) {
 		vm->bell_ns = now;
 		vm->bells = 0;
 	}
-	if (++vm->bells < BELLS_MAX)
+	if (work == vm->bell_work)
+		vm->bells++; /* the one before brought nothing */
+	vm->bell_work = work;
+	if (vm->bells < BELLS_MAX)
 		return;
 	vm->bells = 0;
 	vm->deaf_until_ns = now + DEAF_NS;
 	bell_watch(vm, false);
+	canal_fetch_add(&broken_count[BROKEN_BELLS], 1);
 	host_log_limited(LOG_NOTICE, "guest=%s: rings the doorbell too often", vm->guest->name);
 }
 
@@ -615,7 +737,9 @@ int vm_up(struct vm *vm, struct poller *p)
 		return -errno;
 	}
 	vm->ram.fd = -1;
+	vm->ram.share = &vm->share;
 	vm->bell.fd = -1;
+	vm->deaf_until_ns = 0;
 	vm->bell.event = bell_rings;
 	r = p->ops->watch(p->engine, &vm->bell, vm->bell_fd, EPOLLIN);
 	if (r) {

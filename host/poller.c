@@ -402,6 +402,7 @@ static void *poller_main(void *arg)
 		}
 	}
 	close_all(p);
+	vms_end();
 	p->ops->close(p->engine);
 	portmap_thread_end();
 	canal_store_release(&p->ended, true);

@@ -6,6 +6,7 @@
  *	passed.c		descriptors that the service manager gives and keeps
  *	guestmem.c		the guest's RAM: ranges, channels, translation
  *	mail.c			requests of canal.ko
+ *	irq.c			interrupts, which no QEMU can make wait
  *	ref.c			transfers by reference
  *
  * Ownership and threads: the main thread has the listening socket and QEMU's
@@ -27,41 +28,64 @@ struct guestmem_range {
 	bool *lost;
 };
 
+/* Mappings that a guest's channels may have, together; also those that are going. */
+struct guestmem_share {
+	uint32_t most, used;
+};
+
 struct guestmem {
-	int fd;    /* -1: not open */
-	bool lost; /* the file became shorter */
+	struct guestmem_share *share; /* NULL: no limit */
+	int fd;                       /* -1: not open */
+	bool lost;                    /* the file became shorter */
 	struct guestmem_range range;
 	uint8_t *base;
-	uint64_t len;   /* of the file, bytes */
-	uint64_t low;   /* of it, what lies below 4 GiB; 0: no RESET yet */
-	uint64_t *used; /* a bit for each page that is in a channel */
+	uint64_t len;       /* of the file, bytes */
+	uint64_t page;      /* what it can be mapped in: more than 4096 on hugetlbfs */
+	uint64_t low, high; /* of it, what lies below 4 GiB and above; 0: no RESET yet */
+	uint64_t *used;     /* a bit for each page that is in a channel */
+	dev_t dev;
+	ino_t ino;
 };
 
 /* A channel's memory, contiguous in canald. */
 struct guestmem_view {
 	struct guestmem_range range;
+	struct guestmem_share *share;
 	uint8_t *base;
 	uint64_t len;
+	uint32_t shared; /* taken of the share */
 	uint32_t count;
 	struct {
 		uint64_t offset, len; /* in the file */
 	} * extent;
+	uint32_t mapped; /* extents that are in place */
+	uint64_t mapped_len;
+	struct guestmem_view *grave; /* unmapped, the next one */
 };
 
 /* 0 or -errno; *ret_why says what is wrong, for people. */
 int guestmem_open(struct guestmem *m, const char *path, const char **ret_why);
 void guestmem_close(struct guestmem *m);
+/* The share of each of so many guests. */
+uint32_t guestmem_mappings(uint32_t machines);
 /* Finds out where RAM continues above 4 GiB: @cookie lies at guest-physical @address.
- * 0, or -ENOENT: this is not that guest's RAM. */
+ * 0, -ENOENT: this is not that guest's RAM. */
 int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie);
 /* Guest-physical to canald's own; NULL when any byte of it is not RAM. */
 void *guestmem_at(const struct guestmem *m, uint64_t address, uint64_t len);
-/* The channel that @count extents at guest-physical @list make: exactly @len bytes.
- * 0; -EINVAL, -EEXIST (pages that are in a channel already), -E2BIG: a rule is broken;
- * -errno. */
+/* The channel that @count extents at guest-physical @list make: exactly @len bytes. Its
+ * memory is there when guestmem_map() says so. 0; -EINVAL, -EEXIST (pages that are in a
+ * channel already), -E2BIG: a rule is broken; -ENOSPC: more than its share of mappings;
+ * -EOPNOTSUPP: pieces smaller than a page of hugetlbfs; -ENXIO: nobody knows where its
+ * RAM continues above 4 GiB; -errno. */
 int guestmem_view(struct guestmem *m, uint64_t list, uint32_t count, uint64_t len,
 		  struct guestmem_view *ret_view);
+/* Maps at most @budget extents: 0 all are, 1 not yet, -errno. */
+int guestmem_map(const struct guestmem *m, struct guestmem_view *view, uint32_t budget);
+/* Nobody uses it any more; guestmem_bury() unmaps it. */
 void guestmem_unview(struct guestmem *m, struct guestmem_view *view);
+/* Undoes at most @budget mappings of what this thread let go of; true: not all yet. */
+bool guestmem_bury(uint32_t budget);
 /* The byte at guest-virtual @address, by the table at @root: canald's own pointer, or
  * NULL when it is not there (or not to be written). *ret_len: bytes from there to the
  * end of the page. Good for this pass only. */
@@ -96,16 +120,29 @@ struct vm {
 	struct channel_shape shape;
 	uint64_t region_len;
 	uint32_t channels, pins;
-	uint64_t pos; /* of the next request */
+	struct guestmem_share share;
+	uint64_t pos;               /* of the next request */
+	struct vm_channel *opening; /* OPEN is being served, and nothing behind it; NULL */
+	struct canal_mail open_mail;
+	uint64_t open_pos;
+	uint32_t closes;    /* channels that are closing */
+	uint32_t inrs_left; /* for UNDUMMY, in this pass */
 	uint64_t passes;
 	bool ready;         /* RESET was served in this epoch */
 	bool hearing;       /* in vm_hear() */
-	uint64_t bell_work; /* poller.work at the last bell */
+	uint64_t bell_work; /* the guest's own at the last bell */
 	uint64_t bell_ns;   /* of the second that bells are counted in */
 	uint32_t bells;     /* that found nothing to do, in it */
 	uint64_t deaf_until_ns;
 	struct vm_channel channel[CANAL_MAIL_CHANNELS];
 };
+
+/* --- irq.c ------------------------------------------------------------- */
+
+void irq_start(void);
+void irq_stop(void);
+/* Signals an eventfd; never waits. */
+void irq_raise(int fd);
 
 extern const struct transport transport_vm;
 

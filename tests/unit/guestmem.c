@@ -5,6 +5,7 @@
  * Idea: the file is a memfd that the test fills as a guest's driver would. Large ones
  * are holes: nothing of them is touched but the pages that are named.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -70,6 +71,7 @@ static int teardown(void **state)
 
 	if (f->m.base)
 		guestmem_close(&f->m);
+	assert_false(guestmem_bury(UINT32_MAX));
 	if (f->fd >= 0)
 		close(f->fd);
 	return 0;
@@ -178,6 +180,14 @@ static void small_ram(struct fixture *f)
 	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
 }
 
+static int view(struct fixture *f, uint64_t list, uint32_t count, uint64_t len,
+		struct guestmem_view *ret_view)
+{
+	int r = guestmem_view(&f->m, list, count, len, ret_view);
+
+	return r ? r : guestmem_map(&f->m, ret_view, UINT32_MAX);
+}
+
 static void view_of_two_extents(void **state)
 {
 	struct fixture *f = *state;
@@ -188,7 +198,7 @@ static void view_of_two_extents(void **state)
 	put_extent(f, LIST + 16, 50 * PAGE, PAGE);
 	put(f, 101 * PAGE, 1);
 	put(f, 50 * PAGE, 2);
-	assert_int_equal(guestmem_view(&f->m, LIST, 2, 3 * PAGE, &v), 0);
+	assert_int_equal(view(f, LIST, 2, 3 * PAGE, &v), 0);
 	assert_int_equal(*(uint64_t *)(void *)(v.base + PAGE), 1);
 	assert_int_equal(*(uint64_t *)(void *)(v.base + 2 * PAGE), 2);
 	guestmem_unview(&f->m, &v);
@@ -257,11 +267,132 @@ static void list_of_two_pages(void **state)
 	put_extent(f, LIST + 16 * CANAL_EXTENTS_PAGE, 20 * PAGE, 0);
 	put_extent(f, 20 * PAGE, 5000 * PAGE, PAGE);
 	put(f, 5000 * PAGE, 7);
-	assert_int_equal(guestmem_view(&f->m, LIST, 256, 256 * PAGE, &v), 0);
+	assert_int_equal(view(f, LIST, 256, 256 * PAGE, &v), 0);
 	assert_int_equal(*(uint64_t *)(void *)(v.base + 255 * PAGE), 7);
 	guestmem_unview(&f->m, &v);
 	put_extent(f, LIST + 16 * CANAL_EXTENTS_PAGE, 64 << 20, 0);
 	assert_int_not_equal(guestmem_view(&f->m, LIST, 256, 256 * PAGE, &v), 0);
+}
+
+/* --- shares and budgets ------------------------------------------------ */
+
+/* @count pages, no two of them together. */
+static void scattered(struct fixture *f, uint64_t list, uint64_t first, uint32_t count)
+{
+	for (uint64_t i = 0; i < count; i++)
+		put_extent(f, list + 16 * i, (first + 2 * i) * PAGE, PAGE);
+}
+
+static void mapped_piece_by_piece(void **state)
+{
+	struct guestmem_share share = { .most = 20 };
+	struct fixture *f = *state;
+	struct guestmem_view v, other;
+
+	small_ram(f);
+	f->m.share = &share;
+	scattered(f, LIST, 1000, 16);
+	scattered(f, LIST + PAGE, 2000, 8);
+	put(f, 1030 * PAGE, 9);
+	assert_int_equal(guestmem_view(&f->m, LIST, 16, 16 * PAGE, &v), 0);
+	assert_int_equal(guestmem_map(&f->m, &v, 15), 1);
+	assert_int_equal(guestmem_map(&f->m, &v, 1), 0);
+	assert_int_equal(*(uint64_t *)(void *)(v.base + 15 * PAGE), 9);
+	/* more than its share: also while the first is going */
+	assert_int_equal(guestmem_view(&f->m, LIST + PAGE, 8, 8 * PAGE, &other), -ENOSPC);
+	guestmem_unview(&f->m, &v);
+	assert_true(guestmem_bury(15));
+	assert_int_equal(guestmem_view(&f->m, LIST + PAGE, 8, 8 * PAGE, &other), -ENOSPC);
+	assert_false(guestmem_bury(1));
+	assert_int_equal(share.used, 0);
+	assert_int_equal(view(f, LIST + PAGE, 8, 8 * PAGE, &other), 0);
+	guestmem_unview(&f->m, &other);
+	assert_false(guestmem_bury(8));
+	assert_int_equal(share.used, 0);
+}
+
+static void share_of_each_guest(void **state)
+{
+	(void)state;
+	assert_true(guestmem_mappings(0) >= guestmem_mappings(1));
+	assert_int_equal(guestmem_mappings(1) / 4, guestmem_mappings(4));
+}
+
+/* Nothing of it can be trusted to be in place: no piece is read at a wrong one. */
+static void unknown_above_the_hole(void **state)
+{
+	struct fixture *f = *state;
+	struct guestmem_view v;
+
+	ram(f, 6 * GIB);
+	put(f, PAGE, COOKIE);
+	assert_int_equal(guestmem_find(&f->m, PAGE, COOKIE), 0);
+	assert_null(guestmem_at(&f->m, ABOVE, PAGE));
+	put_extent(f, LIST, ABOVE + PAGE, PAGE);
+	assert_int_equal(guestmem_view(&f->m, LIST, 1, PAGE, &v), -ENXIO);
+	put_extent(f, LIST, 3 * GIB, PAGE);
+	assert_int_equal(view(f, LIST, 1, PAGE, &v), 0);
+	guestmem_unview(&f->m, &v);
+}
+
+static void channel_above_the_hole(void **state)
+{
+	struct fixture *f = *state;
+	struct guestmem_view v;
+
+	ram(f, 6 * GIB);
+	put(f, 2 * GIB + 7 * PAGE, COOKIE);
+	assert_int_equal(guestmem_find(&f->m, ABOVE + 7 * PAGE, COOKIE), 0);
+	put_extent(f, 2 * GIB + 8 * PAGE, 2 * GIB - PAGE, PAGE);
+	put_extent(f, 2 * GIB + 8 * PAGE + 16, ABOVE + 4 * GIB - PAGE, PAGE);
+	put(f, 2 * GIB - PAGE, 1);
+	put(f, 6 * GIB - PAGE, 2);
+	assert_int_equal(view(f, ABOVE + 8 * PAGE, 2, 2 * PAGE, &v), 0);
+	assert_int_equal(*(uint64_t *)(void *)v.base, 1);
+	assert_int_equal(*(uint64_t *)(void *)(v.base + PAGE), 2);
+	guestmem_unview(&f->m, &v);
+}
+
+/* No file is without a page of zeros. */
+static void cookie_of_zeros(void **state)
+{
+	struct fixture *f = *state;
+
+	ram(f, 64 << 20);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, 0), -ENOENT);
+}
+
+#define HUGE_PAGE (2ull << 20) /* of x86-64 */
+
+/* Pieces as large as its pages can be mapped, others are refused. */
+static void ram_of_huge_pages(void **state)
+{
+	struct fixture *f = *state;
+	struct guestmem_view v;
+	const char *why;
+	uint64_t *word;
+
+	f->fd = memfd_create("ram", MFD_CLOEXEC | MFD_HUGETLB);
+	if (f->fd < 0 || ftruncate(f->fd, 4 * HUGE_PAGE) ||
+	    mmap(NULL, 4 * HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, 0) == MAP_FAILED)
+		skip(); /* vm.nr_hugepages is 0 */
+	snprintf(f->path, sizeof(f->path), "/proc/self/fd/%d", f->fd);
+	assert_int_equal(guestmem_open(&f->m, f->path, &why), 0);
+	word = (uint64_t *)(void *)f->m.base;
+	word[0] = COOKIE;
+	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
+	word[512] = HUGE_PAGE;
+	word[513] = PAGE;
+	assert_int_equal(guestmem_view(&f->m, PAGE, 1, PAGE, &v), -EOPNOTSUPP);
+	word[512] = 2 * HUGE_PAGE;
+	word[513] = HUGE_PAGE;
+	word[514] = HUGE_PAGE;
+	word[515] = HUGE_PAGE;
+	assert_int_equal(view(f, PAGE, 2, 2 * HUGE_PAGE, &v), 0);
+	f->m.base[HUGE_PAGE] = 3;
+	assert_int_equal(v.base[HUGE_PAGE], 3);
+	guestmem_unview(&f->m, &v);
+	assert_false(guestmem_bury(2));
 }
 
 /* --- translation ------------------------------------------------------- */
@@ -299,7 +430,10 @@ int main(void)
 		TEST(cookie_above_the_hole),  TEST(ranges_that_wrap_around),
 		TEST(view_of_two_extents),    TEST(extents_that_are_refused),
 		TEST(extents_that_overlap),   TEST(list_of_two_pages),
-		TEST(walk_of_four_levels),
+		TEST(walk_of_four_levels),    TEST(mapped_piece_by_piece),
+		TEST(share_of_each_guest),    TEST(unknown_above_the_hole),
+		TEST(channel_above_the_hole), TEST(cookie_of_zeros),
+		TEST(ram_of_huge_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
