@@ -123,6 +123,7 @@ struct canal_sock {
 	canal_u8 type;                  /* SOCK_STREAM or SOCK_DGRAM */
 	canal_u16 protocol;
 	struct canal_addr local;
+	canal_u32 inward; /* joined in memory with a socket of the same channel */
 	/* line 1, written by the host */
 	struct canal_addr peer CANAL_NEW_LINE;
 	canal_u32 connects; /* connect() calls finished, well or not */

@@ -398,6 +398,7 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 		if (n < 0)
 			return n;
 	}
+	wait_arrival(&the_channel);
 	waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
 	n = look_once(es, epfd, ev, max, waits);
 	if (n || !waits)

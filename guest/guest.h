@@ -241,6 +241,12 @@ int wait_nap(int64_t ns);
 /* Remembers that @s holds a TX chunk, for the trim before the next sleep. */
 void wait_note_tx(struct canal_sock *s);
 void wait_trim(struct channel *ch);
+/*
+ * Before a look at what is ready: a little that this thread has sent to a socket of
+ * its own channel arrives first, as it does over loopback. Programs that talk to
+ * themselves count on it. Waits for some microseconds at most.
+ */
+void wait_arrival(const struct channel *ch);
 /* No TX chunk is left: takes those of a socket that ended or has nothing to send.
  * False: none found. */
 bool wait_scavenge(struct channel *ch);

@@ -404,6 +404,7 @@ static int look_and_wait(struct look *l, const struct timespec *timeout, const s
 	int n;
 
 	sort_out(l);
+	wait_arrival(&the_channel);
 	n = look_all(l);
 	if (n)
 		return n;

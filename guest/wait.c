@@ -43,6 +43,9 @@
 #define SCAVENGE_NS 10000000
 /* A thread remembers this many sockets for the trim. */
 #define NOTED 16
+/* wait_arrival(): looks, the second half of them with a yield, and bytes worth them. */
+#define ARRIVAL_LOOKS 400
+#define ARRIVAL_MOST 4096
 /* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
 
@@ -545,6 +548,26 @@ void wait_trim(struct channel *ch)
 		if (!trim_socket(ch, noted[i]))
 			noted[kept++] = noted[i];
 	noted_count = kept;
+}
+
+static bool is_arriving(const struct canal_sock *s)
+{
+	uint64_t sent = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
+
+	return sent && sent <= ARRIVAL_MOST;
+}
+
+void wait_arrival(const struct channel *ch)
+{
+	/* a socket that was sent on since the last trim is noted: that took a chunk */
+	for (uint32_t i = 0; i < noted_count; i++) {
+		const struct canal_sock *s = noted[i];
+
+		if (!canal_read_once(&s->inward))
+			continue;
+		for (int j = 0; j < ARRIVAL_LOOKS && is_arriving(s) && !channel_gone(ch); j++)
+			j < ARRIVAL_LOOKS / 2 ? canal_relax() : sys_yield();
+	}
 }
 
 /* --- locks ------------------------------------------------------------- */

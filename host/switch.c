@@ -182,6 +182,7 @@ static bool join(struct sock *s, struct sock *l)
 	}
 	a->joined = s;
 	s->joined = a;
+	a->shared->inward = s->shared->inward = s->channel == l->channel;
 	sock_share_names(a);
 	sock_share_names(s);
 	sock_set_state(a, CANAL_SOCK_CONNECTED);
@@ -365,6 +366,7 @@ void switch_detach(struct sock *s)
 		return;
 	s->joined = NULL;
 	d->joined = NULL;
+	d->shared->inward = 0;
 	d->peer_gone = true;
 	d->tx_blocked = false;
 	if (unread || !s->released || sock_resets(s))
