@@ -39,14 +39,21 @@ enum {
 	STATUS_FAILED = 125,
 	STATUS_CANNOT_RUN = 126,
 	STATUS_NOT_FOUND = 127,
+	/* of --check */
+	STATUS_COVERED = 0,
+	STATUS_REMARKS = 1,
+	STATUS_NOT_COVERED = 2,
 };
 
 static const char usage[] =
 	"usage: canal-run [--socket PATH] [--] COMMAND [ARGUMENT...]\n"
+	"       canal-run --check COMMAND\n"
 	"\n"
 	"Runs COMMAND with its sockets in canald.\n"
 	"\n"
 	"  -s, --socket PATH  use the canald that listens at PATH\n"
+	"  -c, --check        do not run COMMAND, but say whether libcanal can cover it: 0 all of\n"
+	"                     it, 1 with what is remarked, 2 not\n"
 	"  -h, --help         print this and exit\n"
 	"  -V, --version      print the version and exit\n"
 	"\n"
@@ -99,8 +106,7 @@ static int command_check(const char *path)
 	return S_ISREG(st.st_mode) && access(path, X_OK) == 0 ? 0 : -EACCES;
 }
 
-/* Looks @name up as execvp() does. */
-static int command_find(const char *name, char *path, size_t path_len)
+int run_command_find(const char *name, char *path, size_t path_len)
 {
 	const char *dirs = getenv("PATH");
 	int error = -ENOENT;
@@ -126,9 +132,10 @@ static int command_find(const char *name, char *path, size_t path_len)
 
 static void command_cover(const char *path)
 {
+	char program[PATH_MAX];
 	struct run_reason reason;
 
-	if (run_cover_check(path, &reason) == 0)
+	if (run_cover_check(path, program, &reason) == 0)
 		return;
 	if (!fallback_allowed())
 		die(STATUS_CANNOT_RUN, "%s: cannot be covered: %s; run it without canal-run", path,
@@ -186,13 +193,41 @@ static void library_preload(const char *library)
 	free(value);
 }
 
+/* --check: says whether and ends. */
+__attribute__((noreturn)) static void command_check_print(const char *path)
+{
+	char program[PATH_MAX], library[PATH_MAX];
+	struct run_remarks remarks = { 0 };
+	struct run_reason reason;
+	int error;
+
+	if (run_cover_check(path, program, &reason)) {
+		printf("%s: cannot be covered: %s\n", path, reason.text);
+		exit(STATUS_NOT_COVERED);
+	}
+	library_find(library);
+	error = run_check(program, library, &remarks);
+	if (error)
+		die(STATUS_FAILED, "%s: %s", program, strerror(-error));
+	printf("%s: can be covered%s", path,
+	       remarks.missed ? ", but for what goes past libcanal" : "");
+	if (strcmp(path, program) != 0)
+		printf(" (its interpreter is %s)", program);
+	putchar('\n');
+	for (size_t i = 0; i < remarks.count; i++)
+		printf("  %s\n", remarks.line[i]);
+	error = remarks.missed ? STATUS_REMARKS : STATUS_COVERED;
+	run_remarks_free(&remarks);
+	exit(error);
+}
+
 static void canald_find(char *path, size_t path_len)
 {
 	int error;
 
 	if (beside(".", "canald", path) && access(path, X_OK) == 0)
 		return;
-	error = command_find("canald", path, path_len);
+	error = run_command_find("canald", path, path_len);
 	if (error)
 		die(STATUS_FAILED, "no canald is running, and none is beside canal-run or in PATH: "
 				   "install canal-host, or give --socket");
@@ -291,10 +326,11 @@ static void socket_export(const char *path)
 }
 
 /* Returns the index of COMMAND in @argv; leaves *@socket alone where no option names one. */
-static int options_parse(int argc, char **argv, const char **socket)
+static int options_parse(int argc, char **argv, const char **socket, bool *check)
 {
 	static const struct option options[] = {
 		{ "socket", required_argument, NULL, 's' },
+		{ "check", no_argument, NULL, 'c' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ 0 },
@@ -302,10 +338,13 @@ static int options_parse(int argc, char **argv, const char **socket)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+:s:hV", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "+:s:chV", options, NULL)) != -1) {
 		switch (option) {
 		case 's':
 			*socket = optarg;
+			break;
+		case 'c':
+			*check = true;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -343,12 +382,15 @@ __attribute__((noreturn)) static void command_missing(const char *name, int erro
 int main(int argc, char **argv)
 {
 	const char *given = canal_paths_given();
-	char **command = argv + options_parse(argc, argv, &given);
+	bool check = false;
+	char **command = argv + options_parse(argc, argv, &given, &check);
 	char path[PATH_MAX], library[PATH_MAX], socket_path[CANAL_PATHS_LEN];
-	int error = command_find(command[0], path, sizeof(path));
+	int error = run_command_find(command[0], path, sizeof(path));
 
 	if (error)
 		command_missing(command[0], error);
+	if (check)
+		command_check_print(path);
 	command_cover(path);
 	library_find(library);
 	if (given)

@@ -13,36 +13,27 @@
  *	   go through the same reader.
  *
  * Failure
- *	The file belongs to somebody else and may be anything: each header is
- *	read whole or not at all, and the number of headers is bounded.
+ *	The file belongs to somebody else and may be anything: run_elf.c.
  */
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "run.h"
+#include "run_elf.h"
 
 #define SCRIPT_DEPTH 5 /* as deep as the kernel follows #! */
 #define SCRIPT_LINE_LEN 256
-#define SEGMENT_COUNT 256
-#define NOTES_LEN 4096
-#define NOTE_NAME_GO "Go"
-
-struct program {
-	ElfW(Ehdr) head;
-	char loader[PATH_MAX]; /* PT_INTERP; empty: statically linked */
-	bool go;
-};
 
 void run_because(struct run_reason *reason, const char *format, ...)
 {
@@ -53,74 +44,6 @@ void run_because(struct run_reason *reason, const char *format, ...)
 	va_end(args);
 }
 
-static bool read_at(int fd, void *data, size_t len, uint64_t offset)
-{
-	return offset <= INT64_MAX && pread(fd, data, len, (off_t)offset) == (ssize_t)len;
-}
-
-/* Do the notes name the Go linker? */
-static bool notes_are_go(const char *notes, size_t notes_len)
-{
-	ElfW(Nhdr) note;
-
-	while (notes_len >= sizeof(note)) {
-		memcpy(&note, notes, sizeof(note));
-		size_t name_len = ((size_t)note.n_namesz + 3) & ~(size_t)3;
-		size_t desc_len = ((size_t)note.n_descsz + 3) & ~(size_t)3;
-		const char *name = notes + sizeof(note);
-
-		notes_len -= sizeof(note);
-		if (name_len > notes_len || desc_len > notes_len - name_len)
-			return false;
-		if (note.n_namesz == sizeof(NOTE_NAME_GO) + 1 &&
-		    memcmp(name, NOTE_NAME_GO, sizeof(NOTE_NAME_GO)) == 0)
-			return true;
-		notes = name + name_len + desc_len;
-		notes_len -= name_len + desc_len;
-	}
-	return false;
-}
-
-static void read_segment(int fd, const ElfW(Phdr) * segment, struct program *program)
-{
-	char notes[NOTES_LEN];
-	size_t len = segment->p_filesz;
-
-	if (segment->p_type == PT_INTERP && len < sizeof(program->loader)) {
-		if (read_at(fd, program->loader, len, segment->p_offset))
-			program->loader[len] = '\0';
-	} else if (segment->p_type == PT_NOTE && len <= sizeof(notes)) {
-		if (read_at(fd, notes, len, segment->p_offset))
-			program->go |= notes_are_go(notes, len);
-	}
-}
-
-/* Fills in the header always, the rest only where the layout is that of this machine. */
-static bool read_program(int fd, struct program *ret_program)
-{
-	struct program program = { 0 };
-	ElfW(Phdr) segment;
-
-	if (!read_at(fd, &program.head, sizeof(program.head), 0))
-		return false;
-	if (program.head.e_ident[EI_CLASS] == (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32) &&
-	    program.head.e_phentsize == sizeof(segment)) {
-		for (unsigned int i = 0; i < program.head.e_phnum && i < SEGMENT_COUNT; i++)
-			if (read_at(fd, &segment, sizeof(segment),
-				    program.head.e_phoff + i * sizeof(segment)))
-				read_segment(fd, &segment, &program);
-	}
-	*ret_program = program;
-	return true;
-}
-
-static bool same_machine(const struct program *a, const struct program *b)
-{
-	return a->head.e_ident[EI_CLASS] == b->head.e_ident[EI_CLASS] &&
-	       a->head.e_ident[EI_DATA] == b->head.e_ident[EI_DATA] &&
-	       a->head.e_machine == b->head.e_machine;
-}
-
 static const char *base_name(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -128,32 +51,64 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
+/* This machine, C library and all: canal-run itself. */
+static int self_read(struct elf_facts *ret)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int error = fd < 0 ? -errno : elf_facts_read(fd, ret);
+
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+static bool same_machine(const struct elf_facts *a, const struct elf_facts *b)
+{
+	return a->elf_class == b->elf_class && a->data == b->data && a->machine == b->machine;
+}
+
 static int check_program(int fd, struct run_reason *ret_reason)
 {
-	struct program program, self = { 0 };
-	int self_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	bool known = self_fd >= 0 && read_program(self_fd, &self);
+	struct elf_facts program, self;
 
-	if (self_fd >= 0)
-		close(self_fd);
-	if (!known)
+	if (self_read(&self))
 		return 0;
-	if (!read_program(fd, &program) || !same_machine(&program, &self))
-		run_because(ret_reason, "it is not an ELF program for this machine");
-	else if (program.head.e_type != ET_EXEC && program.head.e_type != ET_DYN)
+	if (elf_facts_read(fd, &program))
+		run_because(ret_reason,
+			    "it is not an ELF program for this machine: its header is broken");
+	else if (!same_machine(&program, &self))
+		run_because(ret_reason,
+			    "it is not an ELF program for this machine: it is for %s (%d-bit), "
+			    "libcanal for %s",
+			    elf_machine_name(program.machine),
+			    program.elf_class == ELFCLASS32 ? 32 : 64,
+			    elf_machine_name(self.machine));
+	else if (program.type != ET_EXEC && program.type != ET_DYN)
 		run_because(ret_reason, "it is an ELF file, but not a program");
+	else if (program.go)
+		run_because(ret_reason,
+			    "it is a Go program%s: it calls the kernel past every library",
+			    program.loader[0] ? "" : ", statically linked");
 	else if (!program.loader[0])
 		run_because(ret_reason,
 			    "it is statically linked: no library can be loaded into it");
 	else if (strcmp(base_name(program.loader), base_name(self.loader)) != 0)
 		run_because(ret_reason, "its loader is %s, and libcanal is for %s", program.loader,
 			    self.loader);
-	else if (program.go)
-		run_because(ret_reason,
-			    "it is a Go program: it calls the kernel past every library");
+	else if (access(program.loader, X_OK) < 0)
+		run_because(ret_reason, "its loader %s: %s", program.loader, strerror(errno));
 	else
 		return 0;
 	return -ENOEXEC;
+}
+
+/* A file's privileges that the kernel will not give. */
+static bool identity_kept(int fd)
+{
+	struct statvfs fs;
+
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ||
+	       (fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_NOSUID));
 }
 
 /*
@@ -165,7 +120,7 @@ static int check_identity(int fd, struct run_reason *ret_reason)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0 || identity_kept(fd))
 		return 0;
 	if (st.st_mode & S_ISUID)
 		run_because(ret_reason, "it is setuid: the loader ignores LD_PRELOAD for it");
@@ -179,13 +134,71 @@ static int check_identity(int fd, struct run_reason *ret_reason)
 	return -EPERM;
 }
 
-/* The interpreter of "#! /path [argument]", in place; NULL if there is none. */
+/* "/path [argument]" of "#! /path [argument]", in place; NULL if there is none. */
 static char *script_interpreter(char *line)
 {
 	char *start = line + 2 + strspn(line + 2, " \t");
 
-	start[strcspn(start, " \t\r\n")] = '\0';
+	start[strcspn(start, "\r\n")] = '\0';
 	return start[0] ? start : NULL;
+}
+
+/* Does env(1) take LD_PRELOAD away? @rest: its arguments. */
+static bool env_clears(const char *rest)
+{
+	size_t len;
+
+	for (; rest && *rest; rest += len) {
+		rest += strspn(rest, " \t");
+		len = strcspn(rest, " \t");
+		if ((len == 1 && rest[0] == '-') || (len == 2 && strncmp(rest, "-i", 2) == 0) ||
+		    (len == 3 && strncmp(rest, "-iS", 3) == 0))
+			return true;
+		if (rest[0] != '-')
+			return false;
+	}
+	return false;
+}
+
+/* "python3" of "/usr/bin/env -S python3 -u", at @rest; NULL: hard to say. */
+static char *env_command(char *rest)
+{
+	char *word;
+
+	while ((word = strsep(&rest, " \t"))) {
+		if (strcmp(word, "-S") == 0 || strcmp(word, "--split-string") == 0 || !word[0])
+			continue;
+		if (strncmp(word, "-S", 2) == 0)
+			return word + 2;
+		if (word[0] == '-')
+			return NULL;
+		if (!strchr(word, '='))
+			return word;
+	}
+	return NULL;
+}
+
+/* Leaves in @path the file that interprets the script with that first line: of
+ * env(1) it is the program that env runs. */
+static int script_follow(char *line, char *path, size_t path_len, struct run_reason *ret_reason)
+{
+	char *rest = line, *interpreter = strsep(&rest, " \t"), *command = NULL, found[PATH_MAX];
+
+	if (strcmp(base_name(interpreter), "env") == 0) {
+		if (env_clears(rest)) {
+			run_because(ret_reason,
+				    "its interpreter is %s, which clears the environment, "
+				    "and with it LD_PRELOAD",
+				    interpreter);
+			return -EPERM;
+		}
+		command = env_command(rest);
+	}
+	if (command && run_command_find(command, found, sizeof(found)) == 0)
+		snprintf(path, path_len, "%s", found);
+	else
+		snprintf(path, path_len, "%s", interpreter);
+	return 0;
 }
 
 /* Looks at one file; if it is a script, leaves its interpreter in @path. */
@@ -209,24 +222,22 @@ static int check_file(int fd, char *path, size_t path_len, bool *ret_script,
 		return -ENOEXEC;
 	}
 	*ret_script = true;
-	snprintf(path, path_len, "%s", interpreter);
-	return 0;
+	return script_follow(interpreter, path, path_len, ret_reason);
 }
 
 /**
  * run_cover_check() - can the program at @path be run under libcanal?
- *
- * A script stands for its interpreter.
+ * @ret_program: PATH_MAX; the ELF program that runs: that of a script is its interpreter
  *
  * Return: 0, or -errno with a line in @ret_reason.
  */
-int run_cover_check(const char *path, struct run_reason *ret_reason)
+int run_cover_check(const char *path, char *ret_program, struct run_reason *ret_reason)
 {
 	struct run_reason reason = { "its interpreters are scripts without end" };
-	char file[PATH_MAX];
+	char *file = ret_program;
 	int error = -ELOOP;
 
-	snprintf(file, sizeof(file), "%s", path);
+	snprintf(file, PATH_MAX, "%s", path);
 	for (int depth = 0; depth < SCRIPT_DEPTH; depth++) {
 		char looked_at[PATH_MAX];
 		bool script;
@@ -238,8 +249,8 @@ int run_cover_check(const char *path, struct run_reason *ret_reason)
 			run_because(ret_reason, "its interpreter %s: %s", file, strerror(errno));
 			return -ENOENT;
 		}
-		memcpy(looked_at, file, sizeof(file));
-		error = check_file(fd, file, sizeof(file), &script, &reason);
+		memcpy(looked_at, file, sizeof(looked_at));
+		error = check_file(fd, file, PATH_MAX, &script, &reason);
 		close(fd);
 		if (error && depth > 0)
 			run_because(ret_reason, "its interpreter is %s, and %s", looked_at,

@@ -15,7 +15,7 @@ import tempfile
 import image
 
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "adduser", "curl", "liburcu8", "liburing2", "libinih1",
-            "libjansson4", "libsystemd0")
+            "libjansson4", "libelf1", "libsystemd0")
 UNNEEDED = re.compile(r"^(usr/share/(doc|man|locale|info|i18n|zoneinfo)|var/cache/apt|var/lib/apt/lists|usr/include)/")
 SERVICE = """[Unit]
 Description=Runs what the tests send
