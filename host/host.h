@@ -191,6 +191,7 @@ struct vpeers;  /* vdgram.c */
 struct transport {
 	const char *name;
 	bool fences; /* heavy fences (S2) reach its processes: they run on our kernel */
+	uint32_t spin_looks; /* unless configured; 0: by the number of CPUs */
 	/* Ends the sleep of an armed slot whose wait_fd is there. False: not now. */
 	bool (*wake)(struct channel *ch, uint32_t slot);
 	/* Tells all processes that the channel is over. */

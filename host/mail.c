@@ -137,6 +137,8 @@ static void vm_release(struct channel *ch)
 
 const struct transport transport_vm = {
 	.name = "vm",
+	/* To sleep costs an interrupt, and the guest's yield gives way to nobody outside it. */
+	.spin_looks = 5000,
 	.wake = vm_wake,
 	.broken = vm_broken,
 	.hear = vm_hear,

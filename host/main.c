@@ -280,11 +280,8 @@ static int pollers_start(void)
 	return error;
 }
 
-/* The paper's 100 looks, where guest, poller and peer each have a core. */
-static void settle_spinning(void)
+static void settle_kernel(void)
 {
-	if (settings.spin_looks == SPIN_LOOKS_AUTO)
-		settings.spin_looks = sysconf(_SC_NPROCESSORS_ONLN) > 2 ? 100 : 20;
 	settings.heavy = heavy_fence_works();
 	settings.udplite = udplite_works();
 }
@@ -293,7 +290,7 @@ static int workers_start(void)
 {
 	int error;
 
-	settle_spinning();
+	settle_kernel();
 	fds_start();
 	error = portmap_start();
 	if (!error)

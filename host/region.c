@@ -94,6 +94,16 @@ uint64_t region_length(const struct channel_shape *shape)
 	return layout_fill(&layout, shape);
 }
 
+/* The paper's 100 looks, where guest, poller and peer each have a core. */
+static uint32_t spin_looks(const struct channel *ch)
+{
+	if (settings.spin_looks != SPIN_LOOKS_AUTO)
+		return settings.spin_looks;
+	if (ch->transport->spin_looks)
+		return ch->transport->spin_looks;
+	return sysconf(_SC_NPROCESSORS_ONLN) > 2 ? 100 : 20;
+}
+
 void region_begin(struct channel *ch)
 {
 	struct canal_region layout = {
@@ -101,7 +111,7 @@ void region_begin(struct channel *ch)
 		.version = CANAL_WIRE_VERSION,
 		.header_len = sizeof(layout),
 		.channel_id = ch->id,
-		.spin_looks = settings.spin_looks,
+		.spin_looks = spin_looks(ch),
 		.fallback = settings.guest_fallback,
 		/* membarrier reaches no core of a virtual machine (S2) */
 		.heavy = settings.heavy && ch->transport->fences,
