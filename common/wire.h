@@ -72,17 +72,22 @@ struct canal_fifo {
 	canal_u64 reclaim;             /* chunks below this position were taken back */
 	canal_u32 limit;               /* most bytes to hold; host writes it, see wire.md */
 	canal_u32 closed;              /* CANAL_CLOSED_*: nothing follows tail */
-	canal_u32 tx_lock;             /* guest: thread that produces, 0 if none */
+	canal_u32 tx_lock;             /* guest: thread that produces, 0 if none; or
+					* CANAL_LOCK_KERNEL and something */
 	canal_u32 drops;               /* datagrams that found no room */
 	/* line 1, written by the consumer */
 	canal_u64 head CANAL_NEW_LINE; /* bytes consumed so far */
-	canal_u32 rx_lock;             /* guest: thread that consumes, 0 if none */
+	canal_u32 rx_lock;             /* guest: thread that consumes, as tx_lock */
 	/* line 2, handshake: one side sets, the other takes (notify.h) */
 	canal_u32 idle CANAL_NEW_LINE; /* consumer stopped looking: tell it of new bytes */
 	canal_u32 want_room;           /* producer found it full: tell it of room */
 	/* lines 3 to 6, written by the producer */
 	canal_u32 chunk[CANAL_FIFO_CHUNKS] CANAL_NEW_LINE;
 };
+
+/* In tx_lock and rx_lock: held by canal.ko for a call that libcanal does not see, by
+ * a thread that may have no number here. It lives, and lets go. */
+#define CANAL_LOCK_KERNEL 0x80000000u
 
 #define CANAL_CLOSED_EOF 1u   /* orderly end: FIN, shutdown */
 #define CANAL_CLOSED_RESET 2u /* broken off: so_error says why */

@@ -133,10 +133,12 @@ struct canal_device {
 	bool reset_sent;
 	u32 reset_epoch;
 	struct page *cookie;
+	bool forgotten;                                     /* unbound, and canald knows it */
 	u64 last_passes;                                    /* is canald alive */
 	unsigned int still;                                 /* looks since it last moved */
 	struct canal_channel *channel[CANAL_MAIL_CHANNELS]; /* by number */
 	struct list_head channels;                          /* all, also those that are over */
+	struct list_head translations;                      /* of processes that live */
 	u64 pending;            /* bits of `pending` that were too many for one interrupt */
 	wait_queue_head_t wait; /* state, queue_len */
 	struct work_struct finish_work;
@@ -198,8 +200,9 @@ struct canal_channel {
 	struct kref refs; /* of the struct */
 	refcount_t users; /* clients and dummies */
 	struct canal_device *dev;
-	struct list_head link;  /* device.channels */
-	struct list_head grave; /* canal_channel_forget() */
+	struct pid_namespace *pid_ns; /* in which its programs number their threads */
+	struct list_head link;        /* device.channels */
+	struct list_head grave;       /* canal_channel_forget() */
 	u32 number;
 	u64 id, token;
 	bool opened; /* canald knows it */
@@ -207,6 +210,7 @@ struct canal_channel {
 	bool lost;   /* of another epoch: its number is somebody else's by now */
 	bool let_go; /* canald has forgotten it: device.lock */
 	bool over;   /* no users: device.lock */
+	u32 clients; /* of the users; without one nobody can join: device.lock */
 	u64 region_len;
 	unsigned long page_count;
 	struct page **pages;
@@ -243,12 +247,14 @@ static inline struct canal_channel *canal_channel_get(struct canal_channel *ch)
 }
 
 void canal_channel_put(struct canal_channel *ch);
-/* A new channel with one user. */
+/* A new channel with one user, who is a client. */
 int canal_channel_open(struct canal_device *dev, struct canal_channel **ret_ch);
 /* An existing one, with one user more. */
 int canal_channel_find(struct canal_device *dev, u64 id, u64 token, struct canal_channel **ret_ch);
 void canal_channel_use(struct canal_channel *ch);
 void canal_channel_unuse(struct canal_channel *ch);
+/* A client came (1) or goes (-1). */
+void canal_channel_count(struct canal_channel *ch, int more);
 void canal_channel_keep(struct canal_channel *ch, struct canal_translation *t);
 int canal_channel_mmap(struct canal_channel *ch, struct vm_area_struct *vma);
 void canal_channel_forget(struct canal_device *dev, bool let_go);

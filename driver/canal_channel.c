@@ -23,6 +23,7 @@
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/mm.h>
+#include <linux/pid_namespace.h>
 #include <linux/random.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -75,9 +76,12 @@ static int pages_take(struct canal_channel *ch, unsigned long wanted)
 
 		while (order && 1ul << order > wanted - ch->page_count)
 			order--;
-		/* Long runs only where they lie ready. */
+		/* Long runs only where they lie ready; and nobody is killed for the
+		 * others: these pages show in no process's account. */
 		if (order)
 			gfp = (gfp | __GFP_NORETRY) & ~__GFP_DIRECT_RECLAIM;
+		else
+			gfp |= __GFP_RETRY_MAYFAIL;
 		page = alloc_pages(gfp, order);
 		if (!page && !order)
 			return -ENOMEM;
@@ -186,6 +190,7 @@ static void channel_free(struct kref *refs)
 	struct canal_channel *ch = container_of(refs, struct canal_channel, refs);
 
 	canal_device_put(ch->dev);
+	put_pid_ns(ch->pid_ns);
 	kvfree(ch);
 }
 
@@ -271,6 +276,13 @@ void canal_channel_use(struct canal_channel *ch)
 	refcount_inc(&ch->users);
 }
 
+void canal_channel_count(struct canal_channel *ch, int more)
+{
+	spin_lock_irq(&ch->dev->lock);
+	ch->clients += more;
+	spin_unlock_irq(&ch->dev->lock);
+}
+
 void canal_channel_unuse(struct canal_channel *ch)
 {
 	if (refcount_dec_and_test(&ch->users))
@@ -341,7 +353,9 @@ static struct canal_channel *channel_new(struct canal_device *dev, u64 region_le
 		return NULL;
 	kref_init(&ch->refs);
 	refcount_set(&ch->users, 1);
+	ch->clients = 1;
 	ch->dev = canal_device_get(dev);
+	ch->pid_ns = get_pid_ns(task_active_pid_ns(current));
 	ch->id = atomic64_inc_return(&last_id);
 	ch->token = get_random_u64();
 	ch->region_len = region_len;
@@ -473,7 +487,9 @@ int canal_channel_find(struct canal_device *dev, u64 id, u64 token, struct canal
 		if (ch->token != token)
 			break;
 		err = -ENODEV;
-		if (!ch->dead && refcount_inc_not_zero(&ch->users)) {
+		if (!ch->dead && !ch->clients) { /* its last process has left */
+			err = -ENOENT;
+		} else if (!ch->dead && refcount_inc_not_zero(&ch->users)) {
 			canal_channel_get(ch);
 			*ret_ch = ch;
 			err = 0;

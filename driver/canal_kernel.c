@@ -20,6 +20,7 @@
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/pid.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/signal.h>
 #include <linux/socket.h>
 
@@ -241,13 +242,16 @@ int canal_data_post(struct canal_channel *ch, u32 op, u32 sock, u32 arg)
 
 /* --- locks ------------------------------------------------------------- */
 
-static bool thread_is_dead(u32 tid)
+/* Of a holder of a lock. One of the kernel's lives. */
+static bool holder_is_dead(struct canal_channel *ch, u32 holder)
 {
 	struct task_struct *task;
 	bool dead;
 
+	if (holder & CANAL_LOCK_KERNEL)
+		return false;
 	rcu_read_lock();
-	task = pid_task(find_vpid((pid_t)tid), PIDTYPE_PID);
+	task = pid_task(find_pid_ns((pid_t)holder, ch->pid_ns), PIDTYPE_PID);
 	dead = !task || READ_ONCE(task->exit_state);
 	rcu_read_unlock();
 	return dead;
@@ -256,28 +260,32 @@ static bool thread_is_dead(u32 tid)
 /**
  * canal_kernel_lock() - takes tx_lock or rx_lock for the calling thread
  * @ch:    the channel
- * @lock:  the word; it holds the number of the thread as libcanal knows it
+ * @lock:  the word: a thread's number as libcanal knows it, or CANAL_LOCK_KERNEL
  * @flags: MSG_DONTWAIT
  *
  * Context: process context, may sleep.
  * Return: 0; -EAGAIN when this very thread has it (we are in a signal handler on
  * top of libcanal), or with MSG_DONTWAIT somebody else for long; -ERESTARTSYS;
  * -ENODEV.
+ *
+ * The caller may have no number that libcanal could look up: a descriptor can be
+ * passed into another pid namespace. The mark says that it lives.
  */
 int canal_kernel_lock(struct canal_channel *ch, u32 *lock, int flags)
 {
-	u32 me = task_pid_vnr(current);
+	const u32 me = task_pid_nr_ns(current, ch->pid_ns); /* 0: none there */
+	const u32 mark = CANAL_LOCK_KERNEL | (u32)task_pid_nr(current);
 	unsigned int i;
 
 	for (i = 0;; i++) {
 		u32 holder = canal_read_once(lock);
 
-		if (holder == me)
+		if (holder && holder == me)
 			return -EAGAIN;
 		/* K1 acquire; the stores of a dead holder are all done */
-		if (!holder ? canal_cas(lock, 0u, me)
-			    : i > LOCK_LOOKS && i % 64 == 0 && thread_is_dead(holder) &&
-				      canal_cas(lock, holder, me))
+		if (!holder ? canal_cas(lock, 0u, mark)
+			    : i > LOCK_LOOKS && i % 64 == 0 && holder_is_dead(ch, holder) &&
+				      canal_cas(lock, holder, mark))
 			return 0;
 		if (i < LOCK_LOOKS) {
 			cpu_relax();

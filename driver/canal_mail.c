@@ -316,10 +316,11 @@ u64 canal_device_passes(struct canal_device *dev)
 bool canal_device_quiet(struct canal_device *dev, u64 passes)
 {
 	struct canal_bars *bars;
-	bool quiet = true;
+	bool quiet;
 
 	rcu_read_lock();
 	bars = rcu_dereference(dev->bars);
+	quiet = bars || READ_ONCE(dev->forgotten);
 	/* T2 acquire: canald's uses in passes before this one, or before it slept */
 	if (bars && canal_load_acquire(&bars->mail->passes) - passes < 2) {
 		canal_full_fence(); /* T1 store-load: the cleared entry before this look */
@@ -380,7 +381,8 @@ static void requests_end(struct canal_device *dev)
 static void device_down(struct canal_device *dev, enum canal_device_state state, bool let_go)
 {
 	spin_lock_irq(&dev->lock);
-	dev->state = state;
+	if (dev->state != CANAL_DEVICE_GONE)
+		dev->state = state;
 	dev->still = 0;
 	requests_end(dev);
 	spin_unlock_irq(&dev->lock);
@@ -470,7 +472,7 @@ static void monitor(struct work_struct *work)
 	answers_look(dev);
 	canal_woken(dev);
 	spin_lock_irq(&dev->lock);
-	bars = bars_locked(dev);
+	bars = dev->state == CANAL_DEVICE_GONE ? NULL : bars_locked(dev);
 	/* M1 acquire: the epoch before what canald stored for it */
 	if (bars)
 		epoch = canal_load_acquire(&bars->mail->epoch);
@@ -496,7 +498,7 @@ static void monitor(struct work_struct *work)
 			pr_warn_ratelimited("canald refuses this guest: %d\n", err);
 	}
 	spin_lock_irq(&dev->lock);
-	if (bars_locked(dev))
+	if (bars_locked(dev) && dev->state != CANAL_DEVICE_GONE)
 		queue_delayed_work(canal_work, &dev->monitor,
 				   list_empty(&dev->queue) ? MONITOR_PERIOD : 1);
 	spin_unlock_irq(&dev->lock);
@@ -569,6 +571,7 @@ struct canal_device *canal_device_create(struct canal_mailbox *mail, u32 __iomem
 	INIT_LIST_HEAD(&dev->queue);
 	INIT_LIST_HEAD(&dev->finished);
 	INIT_LIST_HEAD(&dev->channels);
+	INIT_LIST_HEAD(&dev->translations);
 	init_waitqueue_head(&dev->wait);
 	INIT_WORK(&dev->finish_work, finish_work);
 	INIT_WORK(&dev->woken_work, canal_woken_work);
@@ -606,11 +609,16 @@ void canal_device_end_all(struct canal_device *dev)
 	u32 pins;
 	bool let_go = true;
 
+	/* The monitor leaves RESET to us from now on; one that runs is waited for. */
+	spin_lock_irq(&dev->lock);
+	dev->state = CANAL_DEVICE_GONE;
+	spin_unlock_irq(&dev->lock);
 	cancel_delayed_work_sync(&dev->monitor);
 	device_down(dev, CANAL_DEVICE_GONE, false);
 	/* One that was sent before has nothing of the last channels in front of it. */
 	if (canal_device_limit(dev, &region_len, &pins))
 		let_go = !device_reset(dev, 0);
+	WRITE_ONCE(dev->forgotten, let_go);
 	canal_channel_forget(dev, let_go);
 	if (!let_go)
 		pr_warn("canald does not answer: the pages of its channels are lost\n");

@@ -79,6 +79,7 @@ static void leave_done(struct canal_request *request)
 
 static void client_leave(struct canal_client *c)
 {
+	canal_channel_count(c->ch, -1);
 	if (c->translation)
 		canal_translation_stop(c->translation);
 	canal_request_init(&c->leave, CANAL_MAIL_LEAVE, true);
@@ -94,6 +95,7 @@ static void join_late(struct canal_request *request)
 
 	if (request->result > 0) {
 		c->number = request->result;
+		canal_channel_count(c->ch, 1);
 		client_leave(c);
 	} else {
 		client_free(c);
@@ -196,6 +198,7 @@ static int client_join(struct canal_client *c, struct canal_attach *arg)
 		return r;
 	}
 	c->number = r;
+	canal_channel_count(ch, 1);
 	client_answer(c, ch, arg);
 	return 0;
 }

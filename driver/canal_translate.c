@@ -16,7 +16,8 @@
  *  2. A page that left the table, or a table that left its parent, is given back
  *     only when canald is quiet (T1, T2): two passes begun, or asleep.
  *  3. A process has at most `limit` pages in its table, and as many again that
- *     wait for canald. The oldest make room.
+ *     wait for canald. The oldest make room. It has one table, however often it
+ *     opens /dev/canal.
  *
  * Ownership and threads: one per client, for the mm that attached; translation
  * and lists under translation.lock. The table itself is written under the lock
@@ -58,6 +59,7 @@ struct pin {
 
 struct canal_translation {
 	struct canal_device *dev;
+	struct list_head link; /* device.translations */
 	struct mm_struct *mm;
 	struct mmu_interval_notifier notifier;
 	u32 limit;
@@ -224,7 +226,8 @@ static void reap_work(struct work_struct *work)
 	mutex_lock(&t->reap_lock);
 	done = reap(t, false);
 	mutex_unlock(&t->reap_lock);
-	if (!done && !READ_ONCE(t->stopped))
+	/* Without a device canald will never say more: what waits goes with the client. */
+	if (!done && !READ_ONCE(t->stopped) && READ_ONCE(t->dev->state) != CANAL_DEVICE_GONE)
 		queue_delayed_work(canal_work, &t->reap, 1);
 }
 
@@ -301,13 +304,18 @@ static void turn_free(struct turn *turn)
 	list_for_each_entry_safe(page, next, &turn->spare, lru) __free_page(page);
 }
 
+/* A struct pin for each page that has none: a try may have used some of them up, for
+ * pages that have left again since. */
 static int turn_fill(struct turn *turn)
 {
 	unsigned int i;
 
 	for (i = 0; i < turn->count; i++) {
-		struct pin *pin = kmalloc(sizeof(*pin), GFP_KERNEL_ACCOUNT);
+		struct pin *pin;
 
+		if (turn->pin[i])
+			continue;
+		pin = kmalloc(sizeof(*pin), GFP_KERNEL_ACCOUNT);
 		if (!pin)
 			return -ENOMEM;
 		pin->index = turn->first + i;
@@ -448,9 +456,10 @@ static int turn_run(struct canal_translation *t, struct turn *turn)
 	if (err)
 		return err;
 	tables_bound(t);
-	err = turn_fill(turn);
 	for (tries = 0; !err; tries++) {
-		err = spare_fill(t, turn);
+		err = turn_fill(turn);
+		if (!err)
+			err = spare_fill(t, turn);
 		if (!err)
 			err = turn_try(t, turn);
 		if (err != -EAGAIN || tries == TRIES_MOST)
@@ -514,6 +523,32 @@ static u32 pins_allowed(u32 pins)
 	return most;
 }
 
+/* Enters it as the one of its process. */
+static int translation_enter(struct canal_device *dev, struct canal_translation *t)
+{
+	struct canal_translation *other;
+	int err = 0;
+
+	spin_lock_irq(&dev->lock);
+	list_for_each_entry(other, &dev->translations, link)
+	{
+		if (other->mm == t->mm)
+			err = -EBUSY;
+	}
+	if (!err)
+		list_add(&t->link, &dev->translations);
+	spin_unlock_irq(&dev->lock);
+	return err;
+}
+
+static void translation_remove(struct canal_translation *t)
+{
+	spin_lock_irq(&t->dev->lock);
+	list_del(&t->link);
+	spin_unlock_irq(&t->dev->lock);
+}
+
+/* -EBUSY: another file of this process has one. */
 int canal_translation_create(struct canal_device *dev, u32 pins,
 			     struct canal_translation **ret_translation)
 {
@@ -543,11 +578,16 @@ int canal_translation_create(struct canal_device *dev, u32 pins,
 	INIT_DELAYED_WORK(&t->reap, reap_work);
 	t->mm = current->mm;
 	mmgrab(t->mm);
-	err = mmu_interval_notifier_insert(&t->notifier, t->mm, 0, ULONG_MAX, &notifier_ops);
+	err = translation_enter(dev, t);
 	if (err)
 		goto fail_mm;
+	err = mmu_interval_notifier_insert(&t->notifier, t->mm, 0, ULONG_MAX, &notifier_ops);
+	if (err)
+		goto fail_entered;
 	*ret_translation = t;
 	return 0;
+fail_entered:
+	translation_remove(t);
 fail_mm:
 	mmdrop(t->mm);
 	canal_device_put(dev);
@@ -570,6 +610,7 @@ u32 canal_translation_limit(struct canal_translation *t)
 /* Sleeps until no invalidation runs, so it is not called from one. */
 void canal_translation_stop(struct canal_translation *t)
 {
+	translation_remove(t);
 	mmu_interval_notifier_remove(&t->notifier);
 	spin_lock(&t->lock);
 	t->stopped = true;

@@ -32,7 +32,8 @@ struct canal_attach {
 	__u64 channel_id; /* ATTACH out; JOIN in */
 	__u64 token;      /* ATTACH out; JOIN in */
 	__u64 region_len; /* out: bytes to map */
-	__u32 pins;       /* out: pages that the process may pin, 0: no translation */
+	__u32 pins;       /* out: pages that the process may pin; 0: no translation,
+			   * or another open file of this process has it */
 	__u32 pad;
 };
 

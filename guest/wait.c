@@ -605,6 +605,8 @@ static bool thread_is_zombie(uint32_t tid)
 
 static bool thread_is_dead(uint32_t tid)
 {
+	if (tid & CANAL_LOCK_KERNEL)
+		return false; /* it lets go soon */
 	return sys_call2(SYS_tkill, tid, 0) == -ESRCH || thread_is_zombie(tid);
 }
 
