@@ -8,7 +8,8 @@
  *	canal_channel.c		channel pages: made, announced, mapped, freed
  *	canal_wait.c		wait slots: files that a program sleeps on; interrupts
  *	canal_sock.c		the descriptor of a canal socket
- *	canal_data.c		its bytes: what goes through the FIFOs from there
+ *	canal_data.c		its bytes: what goes through the FIFOs from there, with
+ *				canal_stream.c, canal_dgram.c, canal_fifo.c
  *	canal_kernel.c		the kernel in a region: INRs, locks, sleep
  *	canal_translate.c	the hybrid address space: pins, table, mmu notifier
  *
