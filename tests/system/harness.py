@@ -385,10 +385,15 @@ def children(pid):
 class Payload:
     """A file of known content."""
 
+    PIECE_LEN = 16 << 20
+
     def __init__(self, path, length, seed):
         self.path = path
         self.length = length
-        path.write_bytes(random.Random(seed).randbytes(length))
+        noise = random.Random(seed)
+        with open(path, "wb") as file:
+            for start in range(0, length, self.PIECE_LEN):
+                file.write(noise.randbytes(min(self.PIECE_LEN, length - start)))
         path.chmod(0o644)
         self.sha256 = sha256(path)
 

@@ -6,8 +6,9 @@ once it accepts. Loopback only, non-privileged ports, everything else inside `wo
 """
 
 import os
+import shutil
 
-from harness import PYTHON
+from harness import PATH, PYTHON
 
 APACHE_MODULES = "/usr/lib/apache2/modules"
 
@@ -25,8 +26,11 @@ def _lines(*lines):
     return "\n".join(lines) + "\n"
 
 
-def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None):
-    """nginx with several workers; PUT below /upload/ writes into work_dir/upload."""
+def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None, tls=None):
+    """nginx with several workers; PUT below /upload/ writes into work_dir/upload.
+
+    `tls` is (port, key, certificate) of HTTPS, HTTP/1.1 and HTTP/2.
+    """
     upload = work_dir / "upload"
     upload.mkdir()
     upload.chmod(0o777)
@@ -54,11 +58,14 @@ def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1
         "  server {",
         f"    listen {at(host, port)};",
         f"    listen {at(host, http2_port)} http2;" if http2_port else "",
+        *([f"    listen {at(host, tls[0])} ssl http2;", f"    ssl_certificate_key {tls[1]};",
+           f"    ssl_certificate {tls[2]};"] if tls else []),
         f"    root {root};",
         f"    location /upload/ {{ root {work_dir}; dav_methods PUT; }}",
         "  }",
         "}"))
-    program = side.start(["nginx", "-e", "stderr", "-p", work_dir, "-c", config])
+    # by its path: that is what it executes when its binary is exchanged
+    program = side.start([shutil.which("nginx", path=PATH), "-e", "stderr", "-p", work_dir, "-c", config])
     program.wait_listening(port)
     return program
 

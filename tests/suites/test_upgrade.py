@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Servers that are exchanged while they serve: no request fails.
+
+nginx executes its new binary with the listeners among its descriptors; haproxy gets them from its
+predecessor over a UNIX socket.
+"""
+
+import contextlib
+import os
+import re
+import signal
+
+import pytest
+
+import load
+import servers
+from harness import children
+
+AB_REQUESTS = 6000
+
+
+@contextlib.contextmanager
+def under_load(client, url, traffic, length):
+    """ab, with a connection for each request, runs while the block does; none of its requests fails."""
+    with traffic(AB_REQUESTS * length, connections=AB_REQUESTS):
+        ab = client.start(["ab", "-q", "-c", "16", "-n", str(AB_REQUESTS), url])
+        yield ab
+        assert ab.wait(90) == 0, ab.describe()
+    load.assert_ab_clean(ab, AB_REQUESTS)
+
+
+def read_pid(path):
+    """What a daemon wrote into its file; 0 while there is none."""
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+@pytest.mark.seconds(200)
+def test_nginx_binary(server, client, work_dir, files_dir, small_files, free_port, traffic):
+    """To the new binary and, as if that were no good, back to the old one."""
+    port, page = free_port(), small_files[0]
+    nginx = servers.nginx(server, work_dir, port, files_dir)
+    new, old = work_dir / "nginx.pid", work_dir / "nginx.pid.oldbin"
+    first = read_pid(new)
+    old_workers = children(first)
+    with under_load(client, servers.url(port, page.name), traffic, page.length):
+        os.kill(first, signal.SIGUSR2)
+        nginx.wait_until(lambda: read_pid(new) not in (0, first) and read_pid(old) == first, "new master")
+        second = read_pid(new)
+        nginx.wait_until(lambda: len(children(second)) == 3, "new workers")
+        os.kill(first, signal.SIGWINCH)
+        nginx.wait_until(lambda: not children(first) & old_workers, "end of the old workers", 40)
+    with under_load(client, servers.url(port, page.name), traffic, page.length):
+        os.kill(first, signal.SIGHUP)
+        nginx.wait_until(lambda: len(children(first) - {str(second)}) == 3, "workers of the old master")
+        os.kill(second, signal.SIGQUIT)
+        nginx.wait_until(lambda: str(second) not in children(first) and read_pid(new) == first,
+                         "end of the new master", 40)
+
+
+def haproxy_config(work_dir, port, backend):
+    path = work_dir / "haproxy.cfg"
+    path.write_text("\n".join([
+        "global",
+        "  maxconn 1000",
+        "  hard-stop-after 30s",
+        "  log stderr format raw local0 warning",
+        f"  stats socket {work_dir}/stats.sock mode 600 level admin expose-fd listeners",
+        "defaults",
+        "  mode http",
+        "  timeout connect 10s",
+        "  timeout client 30s",
+        "  timeout server 30s",
+        "  retries 0",
+        "frontend in",
+        f"  bind 127.0.0.1:{port}",
+        "  default_backend out",
+        "backend out",
+        f"  server web 127.0.0.1:{backend}"]) + "\n")
+    return path
+
+
+@pytest.mark.seconds(200)
+def test_haproxy_master(server, client, native, work_dir, files_dir, small_files, free_port, traffic):
+    """Master and workers: SIGUSR2 makes the master execute itself; five times."""
+    backend, port, page = free_port(), free_port(), small_files[0]
+    servers.nginx(native, work_dir, backend, files_dir)
+    haproxy = server.start(["haproxy", "-W", "-db", "-f", haproxy_config(work_dir, port, backend)])
+    haproxy.wait_listening(port)
+    with under_load(client, servers.url(port, page.name), traffic, page.length):
+        for number in range(5):
+            before = children(haproxy.pid)
+            loaded = haproxy.stderr.count("Loading success")
+            haproxy.send_signal(signal.SIGUSR2)
+            haproxy.wait_until(lambda: haproxy.stderr.count("Loading success") > loaded, "new worker", 30)
+            haproxy.wait_until(lambda: children(haproxy.pid) and not children(haproxy.pid) & before,
+                               "end of the old worker", 40)
+
+
+@pytest.mark.seconds(200)
+def test_haproxy_x(server, client, native, work_dir, files_dir, small_files, free_port, traffic):
+    """-x: a new haproxy asks the old one for its listeners, and tells it to end."""
+    backend, port, page = free_port(), free_port(), small_files[0]
+    servers.nginx(native, work_dir, backend, files_dir)
+    argv = ["haproxy", "-db", "-f", haproxy_config(work_dir, port, backend)]
+    haproxy = server.start(argv)
+    haproxy.wait_listening(port)
+    with under_load(client, servers.url(port, page.name), traffic, page.length):
+        for number in range(3):
+            new = server.start([*argv, "-x", work_dir / "stats.sock", "-sf", str(haproxy.pid)])
+            assert haproxy.wait(40) == 0, haproxy.describe()
+            haproxy = new
+    assert not re.search("ALERT", haproxy.stderr), haproxy.describe()
