@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One guest with two ways out, to compare them in one boot: a virtio-net card on a tap, and canal."""
+"""One guest with two ways out, to compare them in one boot: a virtio-net card, on a tap or another, and canal."""
 
 import re
 
@@ -9,7 +9,8 @@ import nic
 import service
 from world import OWN_DEVICE
 
-PLACEMENTS = ("native", "virtio-tap", "canal")
+CARD = "virtio-tap"
+PLACEMENTS = ("native", CARD, "canal")
 # The kernel's own histograms count: strace would slow down what it looks at.
 COUNT = """cd /sys/kernel/tracing || exit
 bell=$(grep -o 'doorbell_ring[^[:space:]]*' /proc/kallsyms | head -1)
@@ -24,12 +25,13 @@ class Both:
     `host`: how a client of each placement names this machine; `listen`: where the server for it listens.
     """
 
-    def __init__(self, bin_dir, work_dir, stack, settings="", publish=(), cpus=1, memory_mib=512, **contents):
-        card = stack.enter_context(nic.virtio_tap(work_dir))
+    def __init__(self, bin_dir, work_dir, stack, settings="", publish=(), cpus=1, memory_mib=512, kind=CARD,
+                 **contents):
+        card = stack.enter_context(nic.KINDS[kind](work_dir))
         self.card = card
         self.counting = False
-        self.host = {"native": "127.0.0.1", "virtio-tap": card.host, "canal": service.HOST_ALIAS}
-        self.listen = {"native": "127.0.0.1", "virtio-tap": card.host, "canal": "127.0.0.1"}
+        self.host = {"native": "127.0.0.1", kind: card.host, "canal": service.HOST_ALIAS}
+        self.listen = {"native": "127.0.0.1", kind: card.host if kind == CARD else "127.0.0.1", "canal": "127.0.0.1"}
         config = work_dir / "canald.conf"
         config.write_text(settings + service.guest_section("vm1", work_dir, publish=publish))
         self.canald = service.VmCanald(bin_dir, work_dir, config)
