@@ -6,8 +6,8 @@
  * guest is comes from SO_PEERCRED, never from a packet.
  *
  * A connection begins with HELLO (a new channel) or JOIN (a forked child, into
- * its parent's channel); canald answers WELCOME or REFUSED. All later packets
- * go from guest to canald and have no answer.
+ * its parent's channel); canald answers WELCOME or REFUSED. Of all later packets
+ * only STOCK has an answer.
  *
  * A packet whose first byte is '{' is a question of canalctl instead: JSON, see
  * host/control.c.
@@ -21,12 +21,14 @@
 #include "wire.h"
 
 #define CANAL_LOCAL_MAGIC 0x4c43u /* "CL" */
-#define CANAL_LOCAL_FDS 3
+#define CANAL_LOCAL_FDS 16
+#define CANAL_LOCAL_STOCK_SLOTS 32 /* of a process; not more than bits of token */
 #define CANAL_LOCAL_TEXT 200
 
 enum canal_local_type {
 	CANAL_LOCAL_HELLO = 1, /* a new channel, please */
-	CANAL_LOCAL_JOIN,      /* into channel_id with the token of WELCOME */
+	CANAL_LOCAL_JOIN,      /* into channel_id with the token of WELCOME;
+				  number = 1: with the descriptors of WELCOME */
 	CANAL_LOCAL_WELCOME,   /* descriptors: region memfd, kick eventfd */
 	CANAL_LOCAL_REFUSED,   /* text says why and what to do */
 	CANAL_LOCAL_WAITER,    /* number = wait slot, extra = its serial;
@@ -34,7 +36,12 @@ enum canal_local_type {
 				  "bell": gets one byte when
 				  the slot is to be woken */
 	CANAL_LOCAL_DUMMY,     /* number = socket, extra = its generation;
-				  descriptor: far end of its dummy */
+				  descriptor: far end of its dummy, which the
+				  guest made: carries no bytes */
+	CANAL_LOCAL_STOCK,     /* near ends for dummies to come, made by canald.
+				  Guest: number = how many, token = slots (bits)
+				  that were lost; canald: number = how many
+				  descriptors, token = their slots, ascending */
 };
 
 struct canal_local {

@@ -118,6 +118,7 @@ enum canal_sock_state {
 	CANAL_SOCK_CONNECTED,  /* bytes may flow */
 	CANAL_SOCK_FAILED,     /* the last connect() failed: may be tried again */
 	CANAL_SOCK_CLOSED,     /* host let go; nothing works any more */
+	CANAL_SOCK_HANDED,     /* connected, but its bytes go through the dummy alone */
 };
 
 struct canal_sock {
@@ -167,7 +168,8 @@ struct canal_sock {
  */
 enum canal_inr_op {
 	CANAL_INR_NOP = 0,
-	CANAL_INR_SOCKET,      /* arg[0] domain, arg[1] type, arg[2] protocol */
+	CANAL_INR_SOCKET,      /* arg[0] domain, arg[1] type, arg[2] protocol; arg[3]: the
+				 sender's stock that became its dummy, plus 1; 0: none */
 	CANAL_INR_BIND,        /* call; addr */
 	CANAL_INR_LISTEN,      /* call; arg[0] backlog */
 	CANAL_INR_CONNECT,     /* addr; family 0 dissolves. Stream: result comes as
@@ -189,6 +191,11 @@ enum canal_inr_op {
 	CANAL_INR_RECV_REF,    /* call; struct canal_ref. Under rx_lock; takes what there
 				 is now, from RX and then from the kernel */
 	CANAL_INR_REF_STOP,    /* arg[0] wait slot: its SEND_REF ends with what it has */
+	CANAL_INR_DUMMY,       /* an accepted socket; arg[0] the sender's stock that became
+				 its dummy, arg[1] generation */
+	CANAL_INR_HANDOVER,    /* call; under rx_lock: from now on the host moves what is in
+				 RX, and what will be, into the dummy */
+	CANAL_INR_ADOPT,       /* call; arg[0], arg[1] inode of a dummy: number of its socket */
 	CANAL_INR_OPS,
 };
 

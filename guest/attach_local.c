@@ -26,6 +26,7 @@
 #include "guest.h"
 #include "local.h"
 #include "lock.h"
+#include "stock.h"
 #include "sys.h"
 #include "transport.h"
 
@@ -49,7 +50,7 @@ union packet_control {
 	char bytes[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
 };
 
-static int packet_send(int conn, struct canal_local *p, int fd)
+int packet_send(int conn, struct canal_local *p, int fd)
 {
 	union packet_control control = { .bytes = { 0 } };
 	struct iovec iov = { p, sizeof(*p) };
@@ -77,7 +78,7 @@ static int packet_send(int conn, struct canal_local *p, int fd)
 }
 
 /* One packet of canald with its descriptors; their number in *ret_count. */
-static int packet_receive(int conn, struct canal_local *p, int *fds, unsigned int *ret_count)
+int packet_receive(int conn, struct canal_local *p, int *fds, unsigned int *ret_count)
 {
 	union packet_control control;
 	struct iovec iov = { p, sizeof(*p) };
@@ -246,32 +247,59 @@ static int local_waiter(struct channel *ch, uint32_t slot, bool nonblock, int *r
 	return 0;
 }
 
+/* Out of the stock; or one that nothing is pumped through, where that cannot be: in a
+ * handler on top of who is at the stock. */
 static int local_pair(struct channel *ch, int flags, bool must, struct dummy_ends *ret_ends)
 {
 	int ends[2], err;
 
-	(void)ch;
 	(void)must;
+	err = stock_take(ch, flags, ret_ends);
+	if (err != -EAGAIN)
+		return err;
 	err = (int)sys_call4(SYS_socketpair, AF_UNIX,
 			     SOCK_STREAM | (flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0, ends);
 	if (!err)
-		*ret_ends = (struct dummy_ends){ .near = ends[0], .far = ends[1] };
+		*ret_ends = (struct dummy_ends){ .near = ends[0], .far = ends[1], .flags = flags };
 	return err;
 }
 
 static void local_unpair(const struct dummy_ends *ends)
 {
-	sys_close(ends->far);
+	if (ends->stock)
+		stock_return(ends);
+	else
+		sys_close(ends->far);
 	sys_close(ends->near);
+}
+
+/* Which of our stock is the dummy of an accepted socket. */
+static int local_name_dummy(struct channel *ch, uint32_t n, uint32_t generation,
+			    const struct dummy_ends *ends)
+{
+	const struct canal_inr inr = {
+		.op = CANAL_INR_DUMMY,
+		.sock = n,
+		.slot = CANAL_NONE,
+		.u.arg = { ends->stock - 1, generation },
+	};
+	int err = ends->told ? 0 : channel_post(ch, &inr);
+
+	if (err)
+		sys_close(ends->near);
+	return err ? err : ends->near;
 }
 
 static int local_dummy(struct channel *ch, uint32_t n, uint32_t generation, int kind,
 		       const struct dummy_ends *ends)
 {
 	struct canal_local p = { .type = CANAL_LOCAL_DUMMY, .number = n, .extra = generation };
-	int err = packet_tell(ch, &p, ends->far);
+	int err;
 
 	(void)kind;
+	if (ends->stock)
+		return local_name_dummy(ch, n, generation, ends);
+	err = packet_tell(ch, &p, ends->far);
 	sys_close(ends->far);
 	if (err) {
 		sys_close(ends->near);

@@ -24,6 +24,7 @@
 #include "internal.h"
 #include "lock.h"
 #include "paths.h"
+#include "stock.h"
 #include "sys.h"
 #include "twin.h"
 
@@ -133,6 +134,7 @@ void channel_after_fork(void)
 	canal_write_once(&attach_lock, 0);
 	channel_register(&the_channel);
 	wait_after_fork();
+	stock_after_fork();
 	twin_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }

@@ -7,7 +7,8 @@
  *
  * Invariants
  *  1. A number taken from the grant ring gets its INR_SOCKET and its dummy, or
- *     an INR_CLOSE that says there is no dummy (arg[0] = 1).
+ *     an INR_CLOSE that says there is no dummy (arg[0] = 1). What a dummy needs is
+ *     there before the number is taken.
  *  2. A connection leaves a listener's FIFO only when there is a dummy for it:
  *     out of descriptors, it stays for the next accept. It is ours when `taken`
  *     says so, which the host may have swapped first: then it was refused.
@@ -176,23 +177,30 @@ static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, 
 static int open_in(struct channel *ch, int domain, int type, int protocol)
 {
 	struct canal_inr inr = { .op = CANAL_INR_SOCKET, .slot = CANAL_NONE };
-	struct dummy_ends ends;
+	struct dummy_ends ends = { .far = -1 };
 	uint32_t n, generation;
-	int ret = grant_take(ch, &n);
+	int ret = ch->via->pair(ch, type & TYPE_FLAGS, false, &ends);
 
 	if (ret < 0)
 		return ret;
+	ret = grant_take(ch, &n);
+	if (ret < 0) {
+		ch->via->unpair(&ends);
+		return ret;
+	}
 	generation = canal_read_once(&channel_sock(ch, n)->generation);
 	inr.sock = n;
 	inr.u.arg[0] = domain;
 	inr.u.arg[1] = type & ~TYPE_FLAGS;
 	inr.u.arg[2] = protocol;
+	inr.u.arg[3] = ends.stock;
 	ret = channel_post(ch, &inr);
-	if (ret < 0)
+	if (ret < 0) {
+		ch->via->unpair(&ends);
 		return ret;
-	ret = ch->via->pair(ch, type & TYPE_FLAGS, false, &ends);
-	if (ret == 0)
-		ret = descriptor_make(ch, n, generation, domain, type, &ends);
+	}
+	ends.told = true;
+	ret = descriptor_make(ch, n, generation, domain, type, &ends);
 	if (ret < 0)
 		abandon(ch, n, generation);
 	return ret;

@@ -3,7 +3,8 @@
  * The local transport: processes of this machine, over a UNIX socket.
  *
  * Purpose: HELLO makes a channel, JOIN adds a process to one, WAITER and DUMMY
- * bring the descriptors that the channel needs (docs/wire.md, section 1).
+ * bring the descriptors that the channel needs, STOCK asks for some (docs/wire.md,
+ * section 1).
  *
  * Invariants
  *  1. Who a process is comes from SO_PEERCRED, what it may join from a token
@@ -53,7 +54,7 @@ union control {
 
 /* --- sending ----------------------------------------------------------- */
 
-static int packet_send(int fd, const struct canal_local *packet, const int *fds, size_t fd_count)
+int local_send(int fd, const struct canal_local *packet, const int *fds, size_t fd_count)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)packet, .iov_len = sizeof(*packet) };
 	union control control = { 0 };
@@ -82,7 +83,7 @@ __attribute__((format(printf, 2, 3))) static void refuse(int fd, const char *fmt
 	va_start(args, fmt);
 	vsnprintf(packet.text, sizeof(packet.text), fmt, args);
 	va_end(args);
-	packet_send(fd, &packet, NULL, 0);
+	local_send(fd, &packet, NULL, 0);
 	host_log_limited(LOG_NOTICE, "a guest was refused: %s", packet.text);
 }
 
@@ -100,7 +101,7 @@ static int welcome(const struct client *c, bool with_fds)
 		.client = c->number,
 	};
 
-	return packet_send(c->fd, &packet, fds, with_fds ? 2 : 0);
+	return local_send(c->fd, &packet, fds, with_fds ? 2 : 0);
 }
 
 /* --- a channel and its processes --------------------------------------- */
@@ -156,6 +157,7 @@ struct joining {
 	struct poller *poller;
 	struct channel *channel;    /* HELLO: new */
 	uint64_t channel_id, token; /* JOIN */
+	bool with_fds;              /* JOIN of a program that was exec'd: has no region */
 	int error;
 };
 
@@ -208,7 +210,7 @@ static void joining_join(void *arg)
 		j->error = -EACCES;
 		return;
 	}
-	j->error = joining_client(j, ch, false);
+	j->error = joining_client(j, ch, j->with_fds);
 }
 
 struct counting {
@@ -310,6 +312,7 @@ static bool join(struct joining *j, const struct canal_local *packet)
 {
 	j->channel_id = packet->channel_id;
 	j->token = packet->token;
+	j->with_fds = packet->number == 1;
 	j->error = -ENOENT;
 	for (unsigned int i = 0; i < poller_count && j->error == -ENOENT; i++) {
 		j->poller = &pollers[i];
@@ -446,6 +449,15 @@ static int dummy(struct client *c, struct arrived *a)
 	return fd < 0 ? fd : 0;
 }
 
+/* Its answer is the only one that a process waits for here: one that does not read
+ * what it asked for gets no more. */
+static int stock(struct client *c, const struct canal_local *asked)
+{
+	int error = stock_answer(c, asked);
+
+	return error && error != -EPIPE && error != -ECONNRESET ? -EPROTO : 0;
+}
+
 /* Not the guest's fault. A socket whose far end was lost has nobody to close it. */
 static void packet_cut(struct channel *ch, const struct canal_local *packet)
 {
@@ -467,9 +479,22 @@ static int packet_serve(struct client *c, struct arrived *a)
 		return waiter(c, a);
 	case CANAL_LOCAL_DUMMY:
 		return dummy(c, a);
+	case CANAL_LOCAL_STOCK:
+		return a->fds.count ? -EPROTO : stock(c, &a->packet);
 	default:
 		return -EPROTO;
 	}
+}
+
+/* What it asked for before it ended may name its stock, which ends with it. */
+static void client_ended(struct client *c)
+{
+	struct channel *ch = c->channel;
+
+	if (c->stock && !ch->broken)
+		channel_serve(ch, CHANNEL_INRS);
+	if (!ch->broken) /* else it was dropped with the others */
+		channel_drop_client(c);
 }
 
 /* One packet. False: none is left, or the client is gone. */
@@ -491,7 +516,7 @@ static bool packet_next(struct client *c)
 		r = -EPIPE;
 	guest_fds_close(&a.fds);
 	if (r == -EPIPE) {
-		channel_drop_client(c);
+		client_ended(c);
 		return false;
 	}
 	if (r < 0 && r != -EAGAIN)

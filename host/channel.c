@@ -235,9 +235,17 @@ static void client_event(struct engine_handle *h, uint32_t events)
 
 struct client *channel_client(struct channel *ch, uint32_t number)
 {
-	struct client *c;
+	struct client **seen = &ch->client_seen[number % CLIENT_SEEN], *c = *seen;
 
-	cds_list_for_each_entry(c, &ch->clients, link) if (c->number == number) return c;
+	if (c && c->number == number)
+		return c;
+	cds_list_for_each_entry(c, &ch->clients, link)
+	{
+		if (c->number != number)
+			continue;
+		*seen = c;
+		return c;
+	}
 	return NULL;
 }
 
@@ -353,6 +361,9 @@ void channel_drop_client(struct client *c)
 
 	ch->transport->left(c);
 	cds_list_del(&c->link);
+	stock_drop(c);
+	if (ch->client_seen[c->number % CLIENT_SEEN] == c)
+		ch->client_seen[c->number % CLIENT_SEEN] = NULL;
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	release_waiters(ch, c->number);
 	release_sets(ch, c->number);

@@ -161,7 +161,7 @@ bool heavy_fence_works(void)
 
 /* S2 heavy: what was armed before what is looked at next, on all cores; pairs
  * with publish() of the guest. */
-static void heavy_fence(void)
+void heavy_fence(void)
 {
 	if (settings.heavy)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
@@ -175,7 +175,7 @@ static bool give_up(struct sock *s)
 	s->tx_idling = false;
 	/* One that rests (tx_look_ns) may not have been found empty yet: its end is
 	 * not to be forgotten. */
-	if (!sock_tx_avail(s, &avail) || avail || wants_drained(s)) {
+	if (!sock_tx_avail(s, &avail) || avail || wants_drained(s) || pump_pending(s)) {
 		canal_disarm(&s->shared->tx.idle);
 		s->tx_quiet = 0;
 		return false;
@@ -210,10 +210,15 @@ static void take_back(struct sock *s, uint64_t head)
 		arena_give(s->channel, chunk);
 }
 
-bool sock_rx_room(struct sock *s, uint64_t *ret_bytes)
+uint64_t sock_rx_head(const struct sock *s)
 {
 	/* R2 acquire: the guest's reads before we write there again */
-	uint64_t held = s->rx_tail - canal_load_acquire(&s->shared->rx.head);
+	return s->handed ? s->handed_head : canal_load_acquire(&s->shared->rx.head);
+}
+
+bool sock_rx_room(struct sock *s, uint64_t *ret_bytes)
+{
+	uint64_t held = s->rx_tail - sock_rx_head(s);
 
 	/* Neither ahead of tail nor back below what was taken back already: a head
 	 * that wrapped around would be "ahead" of every chunk there is. */
@@ -253,6 +258,10 @@ void sock_rx_publish(struct sock *s, uint64_t len)
 	s->rx_tail += len;
 	s->rx_bytes += len;
 	s->channel->count.rx_bytes += len;
+	if (s->handed) { /* nobody of the guest looks */
+		pump_rx(s);
+		return;
+	}
 	/* R1 release: bytes before tail, with the fence of S1 */
 	canal_store_fence(&s->shared->rx.tail, s->rx_tail);
 	wake_socket(s, EPOLLIN);
@@ -301,7 +310,7 @@ void sock_rx_trim(struct sock *s)
 	}
 	if (s->rx_op.under_way || !sock_rx_room(s, &room))
 		return;
-	head = canal_read_once(&s->shared->rx.head);
+	head = sock_rx_head(s);
 	if (head != s->rx_tail)
 		return;
 	give_above(s, s->rx_tail & ~(uint64_t)(CANAL_CHUNK - 1));

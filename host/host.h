@@ -19,6 +19,8 @@
  *	options.c	getsockopt, setsockopt
  *	stream.c, dgram.c, listen.c	moving what it carries
  *	switch.c	sockets of guests joined in memory
+ *	stock.c		socket pairs for dummies, made ahead
+ *	pump.c		bytes that go through a dummy
  *	guest_fd.c	receiving and closing descriptors of guests
  *	wake.c		waking guests: waiters and subscriptions
  *	arena.c		RX chunks
@@ -100,6 +102,7 @@ void host_log_limited(int priority, const char *fmt, ...) __attribute__((format(
 /* --- poller ------------------------------------------------------------ */
 
 #define SWITCH_BUCKETS 1024
+#define FAR_BUCKETS 1024u
 #define PORTPOOL_MAX 16384u
 /* A port rests until so many others are free. */
 #define PORTPOOL_REST 64u
@@ -138,6 +141,9 @@ struct poller {
 	struct cds_list_head starved;   /* struct sock.starved_link: sock_starve() */
 	struct cds_list_head vms;       /* struct vm.poller_link */
 	struct cds_list_head ref_ready; /* struct sock.ref_link */
+	struct cds_list_head handing;   /* struct sock.handing_link */
+	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
+	uint8_t *bounce;                /* pump.c; NULL: not needed yet */
 	uint64_t now_ns;                /* of this pass */
 	uint64_t crowded_until_ns;      /* more runnable threads than cores */
 	uint64_t work;                  /* things done in this pass */
@@ -233,6 +239,14 @@ enum broken {
 extern const char *const broken_name[BROKEN_REASONS];
 extern uint64_t broken_count[BROKEN_REASONS]; /* since start */
 
+struct stock; /* stock.c */
+
+/* The host's end of a dummy that canald made. */
+struct far_end {
+	int fd;         /* -1: none */
+	uint64_t inode; /* of the near end; 0: not known */
+};
+
 /* One process of a channel. */
 struct client {
 	uint32_t number;
@@ -241,6 +255,7 @@ struct client {
 	uid_t uid;
 	struct channel *channel;
 	uint64_t table; /* vm: root of its translation table, guest-physical; 0: none */
+	struct stock *stock; /* stock.c; NULL: none */
 	struct engine_handle control;
 	struct cds_list_head link; /* channel.clients */
 };
@@ -248,7 +263,7 @@ struct client {
 /* Counters of a guest; written by its poller. */
 struct counters {
 	uint64_t tx_bytes, rx_bytes, connections, falls, tx_dgrams, rx_dgrams, rx_drops, inrs,
-		wakes, joined;
+		wakes, joined, handovers, smuggled;
 };
 
 /* A subscription as the host knows it. */
@@ -259,6 +274,7 @@ struct sub {
 	struct cds_list_head link; /* sock.subs */
 };
 
+#define CLIENT_SEEN 64u
 #define CHANNEL_INRS 1024u
 #define CHANNEL_GRANTS 64u
 #define CHANNEL_WAITS_MAX 1024u
@@ -325,6 +341,7 @@ struct channel {
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
 	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
+	struct client *client_seen[CLIENT_SEEN];      /* by number modulo; channel_client() */
 	uint32_t last_client;                         /* number given last */
 	uint32_t client_high;                         /* highest ever given */
 	int kick_fd;
@@ -408,6 +425,8 @@ void channel_add_dummy(struct channel *ch, uint32_t n, uint32_t generation, int 
 /* On the poller: the last descriptor of a remote dummy was closed. */
 void channel_end_dummy(struct channel *ch, uint32_t n, uint32_t generation);
 
+/* attach_local.c: a packet to a guest; 0 or -errno. */
+int local_send(int fd, const struct canal_local *packet, const int *fds, size_t fd_count);
 /* attach_local.c, on the poller: packets waiting on a client's connection. */
 void attach_local_packets(struct client *c);
 /* Main thread: a new connection's first packet, HELLO or JOIN, on the socket of @g
@@ -428,6 +447,11 @@ struct sock {
 	int far_fd; /* far end of the dummy, FD_REMOTE, -1 */
 	struct engine_handle kernel, far;
 	struct engine_op rx_op, tx_op;
+	/* the dummy (stock.c, pump.c) */
+	uint64_t far_inode;            /* of the dummy's near end; 0: not known */
+	struct cds_list_head far_link; /* poller.far_table */
+	struct cds_list_head handing_link;
+	uint64_t handed_head; /* consumed of RX, by the host */
 	struct canal_addr local, peer;
 	struct canal_addr asked; /* where the last connect() of a stream goes */
 	struct cds_list_head tx_link, rx_link, trim_link, subs;
@@ -484,6 +508,15 @@ struct sock {
 	uint32_t op_span, tx_span;
 	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
+	/* pump.c */
+	bool far_ours;   /* canald made the pair, and has the far end alone */
+	bool far_ready;  /* may have bytes for TX */
+	bool far_gone;   /* no descriptor of the dummy is left */
+	bool far_unread; /* and there were bytes in it that nobody read */
+	bool far_clean;  /* and nothing is left to be read on this side */
+	bool handed;     /* the host consumes RX */
+	bool handing;    /* soon: a thread of the guest is at RX still */
+	bool handed_full, handed_over; /* the dummy is full; has been told the end */
 };
 
 /* privilege.c: canald does nothing for a guest that its user may not do */
@@ -507,6 +540,7 @@ int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);
 void sock_set_far(struct sock *s, int fd); /* owns @fd; or FD_REMOTE */
+void sock_set_far_ours(struct sock *s, const struct far_end *end); /* owns it */
 /* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
@@ -525,6 +559,33 @@ void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
 void sock_connected(struct sock *s, int err);
 void sock_publish_names(struct sock *s);
 void sock_set_state(struct sock *s, enum canal_sock_state state);
+
+/* stock.c */
+/* On the poller: answers a packet STOCK. 0 or -errno. */
+int stock_answer(struct client *c, const struct canal_local *asked);
+/* What slot @slot holds is the caller's; false: nothing, or no such client. */
+bool stock_take(struct channel *ch, uint32_t client, uint32_t slot, struct far_end *ret_end);
+/* Nobody but canald has used it, or can any more: its near end is closed, or it
+ * is shut down first. */
+void far_end_close(int fd);
+void stock_drop(struct client *c);
+/* Sockets by the inode of their dummies. */
+void stock_enter(struct sock *s);
+void stock_leave(struct sock *s);
+struct sock *stock_find(struct channel *ch, uint64_t inode);
+
+/* pump.c: streams whose dummies canald made */
+void pump_event(struct sock *s, uint32_t events);
+/* Whether TX goes on behind the FIFO; moves some of it. False: not now. */
+bool pump_pending(const struct sock *s);
+bool pump_tx(struct sock *s);
+/* RX of one that was handed over: into the dummy. */
+void pump_rx(struct sock *s);
+/* INR_HANDOVER, whose caller holds rx_lock. 0 or -errno. */
+int pump_handover(struct sock *s);
+/* Those that wait for a thread of the guest. */
+void pump_retry(struct poller *p);
+void pump_end(struct sock *s); /* it is released or destroyed */
 
 /* options.c */
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
@@ -562,6 +623,10 @@ bool tx_idle(struct poller *p, bool all);
 bool udplite_works(void);
 /* Once, before the first poller: whether heavy fences work here. */
 bool heavy_fence_works(void);
+/* How far RX was consumed, unchecked. */
+uint64_t sock_rx_head(const struct sock *s);
+/* S2 heavy; nothing where membarrier(2) does not work. */
+void heavy_fence(void);
 /* RX room, checked; false after channel_break(). */
 bool sock_rx_room(struct sock *s, uint64_t *ret_bytes);
 /* Puts chunks behind [rx_tail, rx_tail + len); bytes that have them. */

@@ -232,6 +232,8 @@ void poller_pass(struct poller *p)
 	serve_calls(p);
 	vms_pass(p);
 	serve_channels(p);
+	if (!cds_list_empty(&p->handing))
+		pump_retry(p);
 	ref_pass(p);
 	serve_rx(p);
 	serve_tx(p);
@@ -278,7 +280,7 @@ static int64_t sleep_limit(struct poller *p)
 	bool tick = false;
 
 	/* S1: armed before this look; pairs with poller_stop() */
-	if (canal_read_once(&p->stop))
+	if (canal_read_once(&p->stop) || !cds_list_empty(&p->handing))
 		return 1000000;
 	cds_list_for_each_entry(ch, &p->channels, link)
 	{
@@ -427,6 +429,9 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->dead);
 	CDS_INIT_LIST_HEAD(&p->vms);
 	CDS_INIT_LIST_HEAD(&p->ref_ready);
+	CDS_INIT_LIST_HEAD(&p->handing);
+	for (uint32_t i = 0; i < FAR_BUCKETS; i++)
+		CDS_INIT_LIST_HEAD(&p->far_table[i]);
 	for (int i = 0; i < SWITCH_BUCKETS; i++)
 		CDS_INIT_LIST_HEAD(&p->switch_table[i]);
 	cds_wfcq_init(&p->calls_head, &p->calls_tail);

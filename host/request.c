@@ -100,6 +100,8 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		return do_getsockopt(ch, s, inr->slot, ret_len);
 	case CANAL_INR_SUBSCRIBE:
 		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
+	case CANAL_INR_HANDOVER:
+		return pump_handover(s);
 	default:
 		return RULE_BROKEN;
 	}
@@ -131,10 +133,36 @@ static int serve_late(const struct canal_inr *inr)
 	case CANAL_INR_CONNECT:
 	case CANAL_INR_SETSOCKOPT:
 	case CANAL_INR_GETSOCKOPT:
+	case CANAL_INR_HANDOVER:
 		return -EBADF;
 	default:
 		return RULE_BROKEN;
 	}
+}
+
+/* A dummy for an accepted socket, which may have ended meanwhile. */
+static int serve_dummy(struct channel *ch, const struct canal_inr *inr)
+{
+	uint32_t n = inr->sock;
+	struct far_end far;
+
+	if (n >= ch->shape.socks)
+		return RULE_BROKEN;
+	if (!stock_take(ch, inr->client, inr->u.arg[0], &far))
+		return 0;
+	if (ch->socks[n] && ch->generation[n] == inr->u.arg[1])
+		sock_set_far_ours(ch->socks[n], &far);
+	else
+		far_end_close(far.fd);
+	return 0;
+}
+
+static int serve_adopt(struct channel *ch, const struct canal_inr *inr)
+{
+	uint64_t inode = inr->u.arg[0] | (uint64_t)inr->u.arg[1] << 32;
+	struct sock *s = inode ? stock_find(ch, inode) : NULL;
+
+	return s && !s->dead && !s->released ? (int)s->number : -ENOENT;
 }
 
 static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_len)
@@ -153,6 +181,10 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 		return 0;
 	case CANAL_INR_REF_STOP:
 		return ref_stop(ch, inr);
+	case CANAL_INR_DUMMY:
+		return serve_dummy(ch, inr);
+	case CANAL_INR_ADOPT:
+		return serve_adopt(ch, inr);
 	default:
 		break;
 	}

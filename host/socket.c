@@ -34,6 +34,8 @@
 void sock_set_state(struct sock *s, enum canal_sock_state state)
 {
 	s->state = state;
+	if (state == CANAL_SOCK_CONNECTED && (s->handed || s->handing))
+		state = CANAL_SOCK_HANDED;
 	/* N1 release: names before the state; pairs with the guest's look */
 	canal_store_release(&s->shared->state, (uint32_t)state);
 }
@@ -44,7 +46,9 @@ static void far_event(struct engine_handle *h, uint32_t events)
 {
 	struct sock *s = caa_container_of(h, struct sock, far);
 
-	if (events & (EPOLLHUP | EPOLLERR))
+	if (s->far_ours)
+		pump_event(s, events);
+	else if (events & (EPOLLHUP | EPOLLERR))
 		sock_release(s);
 }
 
@@ -145,6 +149,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 	int domain = (int)inr->u.arg[0], type = (int)inr->u.arg[1];
 	int protocol = (int)inr->u.arg[2];
 	uint32_t n = inr->sock;
+	struct far_end far;
 	struct sock *s;
 
 	if (n >= ch->shape.socks || !ch->granted[n] || !is_served(ch, domain, type, protocol))
@@ -158,7 +163,12 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 		s->protocol = protocol;
 		s->shared->protocol = (uint16_t)protocol;
 	}
-	if (ch->early_far[n] == FD_GONE) {
+	if (inr->u.arg[3]) {
+		if (stock_take(ch, inr->client, inr->u.arg[3] - 1, &far))
+			sock_set_far_ours(s, &far);
+		else
+			sock_release(s); /* who had it is gone, and so is the near end */
+	} else if (ch->early_far[n] == FD_GONE) {
 		ch->early_far[n] = 0;
 		sock_release(s);
 	} else if (ch->early_far[n]) {
@@ -296,8 +306,8 @@ void sock_connected(struct sock *s, int err)
 	} else {
 		s->channel->count.connections++;
 		sock_set_state(s, CANAL_SOCK_CONNECTED);
-		if (s->tx_shut)
-			sock_mark_tx(s); /* its end goes out */
+		if (s->tx_shut || s->far_ready)
+			sock_mark_tx(s); /* its end goes out, or what waits in its dummy */
 	}
 	/* N1 release: outcome before the count; a publication */
 	canal_store_fence(&shared->connects, shared->connects + 1);
@@ -450,6 +460,13 @@ void sock_fail(struct sock *s, int err, uint32_t closed)
 	}
 	canal_full_fence();
 	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLERR | (closed ? EPOLLHUP : 0));
+	if (!closed)
+		return;
+	pump_rx(s);
+	if (s->far_gone) { /* it lived for what its dummy still had */
+		s->tx_blocked = false;
+		sock_mark_tx(s);
+	}
 }
 
 /* SHUT_WR waits for the bytes in TX: stream_tx() and switch_tx() see to it. */
@@ -479,9 +496,7 @@ int sock_shutdown(struct sock *s, int how)
 /* Closing with bytes unread resets the connection, as Linux does. */
 static bool sock_unread(struct sock *s)
 {
-	uint64_t head = canal_load_acquire(&s->shared->rx.head);
-
-	return s->type == SOCK_STREAM && s->rx_tail != head;
+	return s->type == SOCK_STREAM && (s->rx_tail != sock_rx_head(s) || s->far_unread);
 }
 
 /* Whether closing it is a reset: SO_LINGER with no time. */
@@ -532,7 +547,11 @@ static void far_close(struct sock *s)
 
 	if (s->far.fd >= 0)
 		p->ops->unwatch(p->engine, &s->far);
-	if (s->far_fd >= 0) {
+	stock_leave(s);
+	pump_end(s);
+	if (s->far_fd >= 0 && s->far_ours && !s->far_clean) {
+		far_end_close(s->far_fd);
+	} else if (s->far_fd >= 0) {
 		close(s->far_fd);
 		fds_closed(s->far_fd);
 	}
@@ -626,11 +645,12 @@ void sock_drained(struct sock *s)
 
 /* --- the far end of the dummy ------------------------------------------ */
 
-static bool far_hung_up(const struct sock *s)
+/* What of POLLHUP and POLLERR is so. */
+static short far_hung_up(const struct sock *s)
 {
 	struct pollfd pfd = { .fd = s->far_fd };
 
-	return s->far_fd >= 0 && poll(&pfd, 1, 0) == 1 && (pfd.revents & (POLLHUP | POLLERR));
+	return s->far_fd >= 0 && poll(&pfd, 1, 0) == 1 ? pfd.revents & (POLLHUP | POLLERR) : 0;
 }
 
 void sock_set_far(struct sock *s, int fd)
@@ -653,6 +673,24 @@ void sock_set_far(struct sock *s, int fd)
 	}
 	/* hang-up is always told, and nothing else is of interest */
 	if (p->ops->watch(p->engine, &s->far, fd, 0))
+		sock_release(s);
+}
+
+void sock_set_far_ours(struct sock *s, const struct far_end *end)
+{
+	struct poller *p = s->channel->poller;
+
+	if (s->far_fd != -1 || s->released) {
+		far_end_close(end->fd);
+		return;
+	}
+	listen_taken(s);
+	farless_leave(s);
+	s->far_fd = end->fd;
+	s->far_inode = end->inode;
+	s->far_ours = true;
+	stock_enter(s);
+	if (p->ops->watch(p->engine, &s->far, s->far_fd, EPOLLIN | EPOLLRDHUP))
 		sock_release(s);
 }
 
@@ -688,6 +726,8 @@ void sock_release_farless(struct channel *ch, uint32_t client)
 
 void sock_close_hint(struct sock *s, uint32_t client, bool never)
 {
+	short events;
+
 	if (s->far_fd == -1 && never) {
 		sock_release(s);
 		return;
@@ -697,8 +737,13 @@ void sock_close_hint(struct sock *s, uint32_t client, bool never)
 		channel_hear(s->channel, client);
 		return;
 	}
-	if (s->far_fd == FD_REMOTE)
+	if (s->far_fd == FD_REMOTE) {
 		channel_hear(s->channel, client);
-	else if (far_hung_up(s))
+		return;
+	}
+	events = far_hung_up(s);
+	if (events && s->far_ours)
+		pump_event(s, (uint32_t)events);
+	else if (events)
 		sock_release(s);
 }

@@ -205,6 +205,7 @@ static void counters_json(json_t *object, const struct counters *count)
 		{ "tx_dgrams", count->tx_dgrams }, { "rx_dgrams", count->rx_dgrams },
 		{ "rx_drops", count->rx_drops },   { "connections", count->connections },
 		{ "joined", count->joined },       { "falls", count->falls },
+		{ "handovers", count->handovers }, { "smuggled", count->smuggled },
 		{ "inrs", count->inrs },           { "wakes", count->wakes },
 	};
 

@@ -55,11 +55,15 @@ bool stream_tx(struct sock *s)
 		sock_unmark_tx(s);
 		if (s->released) /* it was draining when its other end broke off */
 			sock_destroy(s);
+		else if (s->far_gone) /* its dummy still had bytes then */
+			sock_release(s);
 		return false;
 	}
 	if (avail && !ref_before(s, avail))
 		return false; /* a transfer by reference goes first */
 	avail = ref_before(s, avail);
+	if (!avail && pump_pending(s))
+		return pump_tx(s);
 	if (s->joined || s->peer_gone)
 		return switch_tx(s, avail);
 	if (!avail) {
@@ -90,6 +94,7 @@ static void rx_end(struct sock *s)
 	/* R1 release: bytes before the end, with the fence of S1 */
 	canal_store_fence(&s->shared->rx.closed, CANAL_CLOSED_EOF);
 	wake_socket(s, EPOLLIN | EPOLLRDHUP);
+	pump_rx(s);
 }
 
 /* Asks for more when the kernel had more, and for less when it did not. */

@@ -344,6 +344,7 @@ static void end_of_file(struct sock *d)
 	/* R1 release: bytes before the end, with the fence of S1 */
 	canal_store_fence(&d->shared->rx.closed, CANAL_CLOSED_EOF);
 	wake_socket(d, EPOLLIN | EPOLLRDHUP);
+	pump_rx(d);
 }
 
 void switch_fin(struct sock *s)
@@ -355,7 +356,7 @@ void switch_fin(struct sock *s)
 void switch_detach(struct sock *s)
 {
 	struct sock *d = s->joined;
-	bool unread = s->rx_tail != canal_load_acquire(&s->shared->rx.head);
+	bool unread = s->rx_tail != sock_rx_head(s) || s->far_unread;
 
 	table_del(s);
 	pending_leave(s);
