@@ -27,8 +27,9 @@
 
 enum canal_local_type {
 	CANAL_LOCAL_HELLO = 1, /* a new channel, please */
-	CANAL_LOCAL_JOIN,      /* into channel_id with the token of WELCOME;
-				  number = 1: with the descriptors of WELCOME */
+	CANAL_LOCAL_JOIN,      /* into channel_id with the token of WELCOME. number = 1:
+				  with the descriptors of WELCOME; channel_id 0: that
+				  of a dummy, whose inode is token; same user only */
 	CANAL_LOCAL_WELCOME,   /* descriptors: region memfd, kick eventfd */
 	CANAL_LOCAL_REFUSED,   /* text says why and what to do */
 	CANAL_LOCAL_WAITER,    /* number = wait slot, extra = its serial;

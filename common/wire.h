@@ -196,6 +196,8 @@ enum canal_inr_op {
 	CANAL_INR_HANDOVER,    /* call; under rx_lock: from now on the host moves what is in
 				 RX, and what will be, into the dummy */
 	CANAL_INR_ADOPT,       /* call; arg[0], arg[1] inode of a dummy: number of its socket */
+	CANAL_INR_PASSED,      /* a descriptor goes to another program: unless that adopts it
+				 within arg[0] milliseconds, it is handed over */
 	CANAL_INR_OPS,
 };
 

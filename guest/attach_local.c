@@ -143,7 +143,8 @@ static int conn_open(int *ret_fd)
 static int refused(struct canal_local *answer)
 {
 	answer->text[CANAL_LOCAL_TEXT - 1] = '\0';
-	guest_log("canald at %s refused: %s", canald_addr.sun_path, answer->text);
+	if (answer->text[0]) /* else it is not worth a word */
+		guest_log("canald at %s refused: %s", canald_addr.sun_path, answer->text);
 	return answer->version == CANAL_WIRE_VERSION ? -ECONNREFUSED : -EPROTONOSUPPORT;
 }
 
@@ -170,20 +171,19 @@ static int conn_ask(int conn, struct canal_local *p, int *fds, unsigned int coun
 	return err;
 }
 
-static int local_attach(struct channel *ch, const char *path)
+static int begin(struct channel *ch, const char *path, struct canal_local *p)
 {
-	struct canal_local p = { .type = CANAL_LOCAL_HELLO };
 	int fds[CANAL_LOCAL_FDS], conn, err;
 
 	canald_addr.sun_family = AF_UNIX;
 	(void)snprintf(canald_addr.sun_path, sizeof(canald_addr.sun_path), "%s", path);
-	(void)snprintf(p.text, sizeof(p.text), "%s", program_invocation_short_name);
+	(void)snprintf(p->text, sizeof(p->text), "%s", program_invocation_short_name);
 	err = conn_open(&conn);
 	if (err)
 		return err;
-	err = conn_ask(conn, &p, fds, 2);
+	err = conn_ask(conn, p, fds, 2);
 	if (!err) {
-		err = region_map(ch, fds[0], p.region_len);
+		err = region_map(ch, fds[0], p->region_len);
 		sys_close(fds[0]);
 		if (err)
 			sys_close(fds[1]);
@@ -194,10 +194,24 @@ static int local_attach(struct channel *ch, const char *path)
 	}
 	ch->kick_fd = own_fd(fds[1]);
 	ch->control_fd = conn;
-	ch->id = p.channel_id;
-	ch->token = p.token;
-	ch->client = p.client;
+	ch->id = p->channel_id;
+	ch->token = p->token;
+	ch->client = p->client;
 	return 0;
+}
+
+static int local_attach(struct channel *ch, const char *path)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_HELLO };
+
+	return begin(ch, path, &p);
+}
+
+int attach_local_by_dummy(struct channel *ch, const char *path, uint64_t inode)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_JOIN, .number = 1, .token = inode };
+
+	return begin(ch, path, &p);
 }
 
 /* The inherited connection stays open, untouched: its end tells canald that the

@@ -58,6 +58,15 @@ static int channel_attach_by(const struct transport *via, const char *path, stru
 	return via->attach(ch, path);
 }
 
+static int channel_attach_dummy(struct channel *ch, uint64_t inode)
+{
+	char path[CANAL_PATHS_LEN];
+	int err = canal_paths_find(NULL, path, sizeof(path));
+
+	*ch = (struct channel){ .via = &transport_local, .ref_min = SIZE_MAX };
+	return err ? err : attach_local_by_dummy(ch, path, inode);
+}
+
 static int channel_attach_local(struct channel *ch)
 {
 	char path[CANAL_PATHS_LEN];
@@ -66,26 +75,48 @@ static int channel_attach_local(struct channel *ch)
 	return err ? err : channel_attach_by(&transport_local, path, ch);
 }
 
+/* Under attach_lock: from now on it is the process's. */
+static void channel_begin(struct channel *ch)
+{
+	uint32_t client = ch->client;
+
+	channel_register(ch);
+	ch->client = 0;
+	ch->uid = (uint32_t)sys_call2(SYS_geteuid, 0, 0);
+	the_channel = *ch;
+	/* G2 release: the channel before its client number */
+	canal_store_release(&the_channel.client, client);
+}
+
 /* CANAL_SOCKET says where; else a virtual machine's device, if it serves us. */
 static int channel_attach(void)
 {
 	struct channel ch = { .client = 0 };
-	uint32_t client;
 	int err = -ENODEV;
 
 	if (!canal_paths_given() && attach_vm_present())
 		err = channel_attach_by(&transport_vm, TRANSPORT_VM_DEVICE, &ch);
 	if (err)
 		err = channel_attach_local(&ch);
-	if (err)
-		return err;
-	channel_register(&ch);
-	client = ch.client;
-	ch.client = 0;
-	the_channel = ch;
-	/* G2 release: the channel before its client number */
-	canal_store_release(&the_channel.client, client);
-	return 0;
+	if (!err)
+		channel_begin(&ch);
+	return err;
+}
+
+int channel_join_by(uint64_t inode)
+{
+	struct channel ch = { .client = 0 };
+	int saved = errno, err = 0;
+
+	lock_take(&attach_lock);
+	if (!the_channel.region) {
+		err = channel_attach_dummy(&ch, inode);
+		if (!err)
+			channel_begin(&ch);
+	}
+	lock_drop(&attach_lock);
+	errno = saved;
+	return err;
 }
 
 /* Under attach_lock. */

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "epoll_set.h"
+#include "handover.h"
 #include "sys.h"
 #include "twin.h"
 
@@ -338,6 +339,9 @@ static int sleep_once(struct epoll_set *es, int epfd, struct epoll_event *ev, in
 	canal = set_collect(es, epfd, ev, max, SET_BEFORE_SLEEP);
 	if (canal)
 		return canal;
+	/* those become members of the kernel's instance */
+	if (unlikely(canal_read_once(&handover_met)))
+		handover_sweep();
 	wait_trim(&the_channel);
 	n = kernel_wait(epfd, ev, max, time_left(deadline, &ts), mask);
 	kernel = n > 0 ? set_strip(es, ev, n) : 0;

@@ -10,6 +10,7 @@
  * Failure: a channel that is gone shows as an error and hang-up.
  */
 #include "data.h"
+#include "handover.h"
 
 #define EVENTS_IN (POLLIN | POLLRDNORM)
 #define EVENTS_OUT (POLLOUT | POLLWRNORM)
@@ -83,6 +84,13 @@ static short events_of_dgram(struct canal_sock *s, short events)
 	return mask;
 }
 
+/* The kernel knows: who looks has to ask it from now on. */
+static short events_of_handed(void)
+{
+	canal_write_once(&handover_met, 1u);
+	return 0;
+}
+
 short sock_events(struct canal_sock *s, short events)
 {
 	uint32_t state;
@@ -96,6 +104,8 @@ short sock_events(struct canal_sock *s, short events)
 		mask = POLLERR | POLLHUP | POLLRDHUP | EVENTS_IN | EVENTS_OUT;
 	else if (state == CANAL_SOCK_LISTENING)
 		mask = rx_has(s, 0) ? EVENTS_IN : 0;
+	else if (unlikely(state == CANAL_SOCK_HANDED))
+		mask = events_of_handed();
 	else if (s->type == SOCK_DGRAM)
 		mask = events_of_dgram(s, events);
 	else

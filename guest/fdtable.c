@@ -65,7 +65,7 @@ static void table_make(void)
 
 static uint32_t *refs_of(enum fd_kind kind, uint32_t number)
 {
-	if (kind == FD_SOCKET)
+	if (kind == FD_SOCKET || kind == FD_HANDED)
 		return number < FD_SOCKETS_MAX ? &sock_refs[number] : NULL;
 	return number < FD_SETS_MAX ? &set_refs[number] : NULL;
 }
@@ -96,7 +96,7 @@ static int install(int fd, const struct fd_entry *what)
 	entry->object = what->object;
 	entry->number = what->number;
 	entry->flags = what->flags;
-	if (!canal_fetch_add(refs, 1u) && what->kind == FD_SOCKET)
+	if (!canal_fetch_add(refs, 1u) && what->kind != FD_EPOLL)
 		canal_write_once(&sock_forks[what->number], canal_read_once(&lock_forks));
 	grow_to(&used_len, (uint32_t)fd + 1);
 	/* The entry before its kind. */

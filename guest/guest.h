@@ -19,7 +19,7 @@
  *	twin.c		loopback of a virtual machine, which is the guest's own
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
- *	process.c	fork, exec, close, dup
+ *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	resolve.c	getaddrinfo and its relatives
  *	vsocket.c	AF_VSOCKET for programs that opt in by source
  *	log.c		messages; trace*.c the calls, for CANAL_LOG=debug
@@ -76,6 +76,7 @@ struct channel {
 	int kick_fd, control_fd;
 	size_t ref_min;    /* by reference from so many bytes on; SIZE_MAX: never */
 	uint64_t ref_most; /* bytes in one transfer by reference */
+	uint32_t uid;      /* who attached it */
 	bool light;        /* the host's heavy fence covers us (S2) */
 	bool dead;         /* canald is gone, or closed the channel */
 	bool apart;        /* loopback is not canald's (twin.c) */
@@ -122,7 +123,8 @@ void channel_kick(struct channel *ch);
 
 /* --- descriptors ------------------------------------------------------- */
 
-enum fd_kind { FD_NONE = 0, FD_SOCKET, FD_EPOLL };
+/* FD_HANDED: a socket whose bytes the kernel moves (handover.h). */
+enum fd_kind { FD_NONE = 0, FD_SOCKET, FD_EPOLL, FD_HANDED };
 
 /* One entry per descriptor number; 16 bytes, so that four share a line. */
 struct fd_entry {

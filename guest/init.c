@@ -8,7 +8,8 @@
  * Invariants
  *  1. Every pointer of real_calls can be called at any time. Those that a malloc
  *     may need below dlsym() are raw system calls at first.
- *  2. Nothing here attaches a channel: a program without sockets costs nothing.
+ *  2. Nothing here attaches a channel, unless the program inherited a socket of
+ *     canal's: one without sockets costs nothing.
  *
  * Ownership and threads: pointers are stored whole and always with the same
  * value, so that finding them twice at once does no harm; the rest runs once.
@@ -22,6 +23,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "adopt.h"
+#include "exec.h"
 #include "guest.h"
 #include "internal.h"
 #include "lock.h"
@@ -97,6 +100,9 @@ static void init_once(void)
 	real_find();
 	read_environment();
 	pthread_atfork(lock_before_fork, NULL, channel_after_fork);
+	exec_keep();
+	if (libcanal_preloaded)
+		adopt_inherited();
 }
 
 void libcanal_init(void)

@@ -7,6 +7,7 @@
  */
 #include <limits.h>
 
+#include "adopt.h"
 #include "intercept.h"
 
 #define MMSG_MAX 1024 /* the kernel's own limit for one call */
@@ -55,7 +56,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 	if (!ref.s)
 		return real(read)(fd, buf, len);
 	/* Unlike recv(), which waits and takes a datagram. */
-	return len ? give(io_recv(ref, buf, len, 0)) : 0;
+	return len ? GIVE_IO(fd, io_recv(ref, buf, len, 0), real(read)(fd, buf, len)) : 0;
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -64,7 +65,9 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(io_send(ref, buf, len, 0)) : real(write)(fd, buf, len);
+	if (!ref.s)
+		return real(write)(fd, buf, len);
+	return GIVE_IO(fd, io_send(ref, buf, len, 0), real(write)(fd, buf, len));
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
@@ -73,7 +76,9 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(io_send(ref, buf, len, flags)) : real(send)(fd, buf, len, flags);
+	if (!ref.s)
+		return real(send)(fd, buf, len, flags);
+	return GIVE_IO(fd, io_send(ref, buf, len, flags), real(send)(fd, buf, len, flags));
 }
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
@@ -82,7 +87,9 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(io_recv(ref, buf, len, flags)) : real(recv)(fd, buf, len, flags);
+	if (!ref.s)
+		return real(recv)(fd, buf, len, flags);
+	return GIVE_IO(fd, io_recv(ref, buf, len, flags), real(recv)(fd, buf, len, flags));
 }
 
 /* --- vectors ----------------------------------------------------------- */
@@ -151,7 +158,9 @@ EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(file_readv(ref, iov, count, 0)) : real(readv)(fd, iov, count);
+	if (!ref.s)
+		return real(readv)(fd, iov, count);
+	return GIVE_IO(fd, file_readv(ref, iov, count, 0), real(readv)(fd, iov, count));
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
@@ -160,7 +169,9 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 
 	struct sock_ref ref = sock_of(fd);
 
-	return ref.s ? give(file_writev(ref, iov, count, 0)) : real(writev)(fd, iov, count);
+	if (!ref.s)
+		return real(writev)(fd, iov, count);
+	return GIVE_IO(fd, file_writev(ref, iov, count, 0), real(writev)(fd, iov, count));
 }
 
 /* --- messages ---------------------------------------------------------- */
@@ -196,6 +207,38 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 
 /* --- with addresses ---------------------------------------------------- */
 
+/* A dummy has another kind of address than its socket. */
+static ssize_t kernel_sendto(int fd, const void *buf, size_t len, int flags,
+			     __CONST_SOCKADDR_ARG addr, socklen_t addr_len)
+{
+	return addr.__sockaddr__ && handed_of(fd).s
+		       ? real(send)(fd, buf, len, flags)
+		       : real(sendto)(fd, buf, len, flags, addr, addr_len);
+}
+
+/* Neither addresses nor control messages are for a dummy. What goes elsewhere may
+ * take sockets of ours along. */
+static ssize_t kernel_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	struct msghdr plain = { .msg_iov = m ? m->msg_iov : NULL,
+				.msg_iovlen = m ? m->msg_iovlen : 0 };
+
+	if (m && (m->msg_name || m->msg_controllen) && handed_of(fd).s)
+		m = &plain;
+	else if (m && m->msg_controllen)
+		rights_sent(m);
+	return real(sendmsg)(fd, m, flags);
+}
+
+static ssize_t kernel_recvmsg(int fd, struct msghdr *m, int flags)
+{
+	ssize_t ret = real(recvmsg)(fd, m, flags);
+
+	if (ret >= 0 && m->msg_controllen)
+		rights_received(m);
+	return ret;
+}
+
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SOCKADDR_ARG addr,
 		      socklen_t addr_len)
 {
@@ -211,9 +254,11 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 	};
 
 	if (!ref.s)
-		return real(sendto)(fd, buf, len, flags, addr, addr_len);
-	return give(is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
-				   : dgram_send(ref.s, ref.n, &m, flags));
+		return kernel_sendto(fd, buf, len, flags, addr, addr_len);
+	if (!is_stream(ref))
+		return give(dgram_send(ref.s, ref.n, &m, flags));
+	return GIVE_IO(fd, stream_send(ref.s, ref.n, &iov, 1, flags),
+		       real(send)(fd, buf, len, flags));
 }
 
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG addr,
@@ -237,7 +282,7 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG
 	ret = io_recvmsg(ref, &m, flags);
 	if (ret >= 0 && addr.__sockaddr__)
 		*addr_len = m.msg_namelen;
-	return give(ret);
+	return GIVE_IO(fd, ret, real(recvfrom)(fd, buf, len, flags, addr, addr_len));
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
@@ -247,8 +292,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
-		return real(sendmsg)(fd, m, flags);
-	return give(m ? io_sendmsg(ref, m, flags) : -EFAULT);
+		return kernel_sendmsg(fd, m, flags);
+	return GIVE_IO(fd, m ? io_sendmsg(ref, m, flags) : -EFAULT, kernel_sendmsg(fd, m, flags));
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
@@ -258,8 +303,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 	struct sock_ref ref = sock_of(fd);
 
 	if (!ref.s)
-		return real(recvmsg)(fd, m, flags);
-	return give(m ? io_recvmsg(ref, m, flags) : -EFAULT);
+		return kernel_recvmsg(fd, m, flags);
+	return GIVE_IO(fd, m ? io_recvmsg(ref, m, flags) : -EFAULT, kernel_recvmsg(fd, m, flags));
 }
 
 /* --- many messages ----------------------------------------------------- */
@@ -272,8 +317,12 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	unsigned int done;
 	ssize_t ret = 0;
 
-	if (!ref.s)
+	if (!ref.s) {
+		for (unsigned int i = 0; m && i < count; i++)
+			if (m[i].msg_hdr.msg_controllen)
+				rights_sent(&m[i].msg_hdr);
 		return real(sendmmsg)(fd, m, count, flags);
+	}
 	if (count > MMSG_MAX)
 		count = MMSG_MAX;
 	for (done = 0; done < count; done++) {
@@ -282,7 +331,18 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 			break;
 		m[done].msg_len = ret;
 	}
-	return done ? (int)done : give(ret);
+	return done ? (int)done : GIVE_IO(fd, ret, real(sendmmsg)(fd, m, count, flags));
+}
+
+static int kernel_recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
+			   struct timespec *timeout)
+{
+	int ret = real(recvmmsg)(fd, m, count, flags, timeout);
+
+	for (int i = 0; i < ret; i++)
+		if (m[i].msg_hdr.msg_controllen)
+			rights_received(&m[i].msg_hdr);
+	return ret;
 }
 
 /* The time limit is looked at after each message only, as in the kernel. */
@@ -297,7 +357,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 	ssize_t ret = 0;
 
 	if (!ref.s)
-		return real(recvmmsg)(fd, m, count, flags, timeout);
+		return kernel_recvmmsg(fd, m, count, flags, timeout);
 	if (count > MMSG_MAX)
 		count = MMSG_MAX;
 	if (timeout)
@@ -312,7 +372,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		if (timeout && wait_now() >= end)
 			break;
 	}
-	return done ? (int)done : give(ret);
+	return done ? (int)done : GIVE_IO(fd, ret, real(recvmmsg)(fd, m, count, flags, timeout));
 }
 
 /* --- at an offset: a socket has none ----------------------------------- */
@@ -354,7 +414,8 @@ EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t at, int
 
 	if (!ref.s)
 		return real(preadv2)(fd, iov, count, at, flags);
-	return give(at == -1 ? file_readv(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+	return GIVE_IO(fd, at == -1 ? file_readv(ref, iov, count, from_rwf(flags)) : -ESPIPE,
+		       real(preadv2)(fd, iov, count, at, flags));
 }
 
 EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, int flags)
@@ -365,7 +426,8 @@ EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t at, in
 
 	if (!ref.s)
 		return real(pwritev2)(fd, iov, count, at, flags);
-	return give(at == -1 ? file_writev(ref, iov, count, from_rwf(flags)) : -ESPIPE);
+	return GIVE_IO(fd, at == -1 ? file_writev(ref, iov, count, from_rwf(flags)) : -ESPIPE,
+		       real(pwritev2)(fd, iov, count, at, flags));
 }
 
 /* --- the names that _FORTIFY_SOURCE calls ------------------------------ */

@@ -118,7 +118,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *at, size_t len)
 		return give(-EINVAL);
 	ret = send_file(ref, in, at, len);
 	errno = saved_errno;
-	return give(ret);
+	return GIVE_IO(out, ret, real(sendfile)(out, in, at, len));
 }
 
 /* --- splice ------------------------------------------------------------ */
@@ -219,6 +219,8 @@ static ssize_t stream_push(int fd, struct sock_ref ref, char *buf, size_t len)
 			done += sent;
 		else if (sent == -EAGAIN)
 			(void)ready_poll(&p, 1, NULL, NULL);
+		else if (sent == -EHANDED && handover_learn(fd))
+			return pipe_fill(fd, buf + done, len - done);
 		else if (sent != -EINTR)
 			return done ? (ssize_t)done : sent;
 	}
@@ -279,7 +281,7 @@ EXPORT ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t l
 		return real(splice)(in, in_at, out, out_at, len, flags);
 	ret = splice_ours(in, in_at, out, out_at, len, flags);
 	errno = saved_errno;
-	return give(ret);
+	return GIVE_IO(fd_sock(in) ? in : out, ret, real(splice)(in, in_at, out, out_at, len, flags));
 }
 
 ALIAS(sendfile64, sendfile);

@@ -48,6 +48,8 @@ int fd_next_own(int fd);
 
 /* --- channel.c --------------------------------------------------------- */
 
+/* Into the channel that has the dummy with this inode, if the process is in none. */
+int channel_join_by(uint64_t inode);
 /* In a forked child, before anything else of ours. */
 void channel_after_fork(void);
 

@@ -25,6 +25,7 @@
 #include <sys/resource.h>
 
 #include "epoll_set.h"
+#include "handover.h"
 #include "twin.h"
 
 #define NS_PER_S 1000000000LL
@@ -53,6 +54,7 @@ struct look {
 	uint32_t *index;       /* where in fds each of those is */
 	uint32_t room;         /* entries of these two, but for the bell */
 	int kernel_ready;      /* what the last real ppoll returned */
+	uint32_t handovers;    /* handover_count when it was sorted */
 };
 
 struct pollfd_room {
@@ -116,9 +118,17 @@ static int look_canal(struct look *l)
 	return unlikely(l->twin_count) ? ready + take_twins(l) : ready;
 }
 
+/* What is canal's, and what the kernel's, has changed. */
+static bool is_stale(const struct look *l)
+{
+	if (unlikely(canal_read_once(&handover_met)))
+		handover_sweep();
+	return unlikely(canal_read_once(&handover_count) != l->handovers);
+}
+
 static bool canal_is_ready(void *arg)
 {
-	return look_canal(arg) > 0;
+	return look_canal(arg) > 0 || canal_read_once(&handover_met);
 }
 
 /* The twins of a canal socket, if it is to tell of what comes. */
@@ -138,9 +148,11 @@ static void sort_twins(struct look *l, uint32_t i)
 	}
 }
 
-/* Splits the array; done once. */
+/* Splits the array; once, unless a socket is handed over meanwhile. */
 static void sort_out(struct look *l)
 {
+	l->canal_count = l->set_count = l->kernel_count = l->twin_count = 0;
+	l->handovers = canal_read_once(&handover_count);
 	l->only = CANAL_NONE;
 	for (uint32_t i = 0; i < l->count; i++) {
 		struct pollfd *p = &l->fds[i];
@@ -387,29 +399,37 @@ static int wait_all(struct look *l, int64_t deadline, const sigset_t *mask)
 
 	if (l->canal_count <= SPIN_SOCKETS && wait_spin(&the_channel, canal_is_ready, l)) {
 		n = look_all(l);
-		if (n)
-			return n;
+		if (n || is_stale(l))
+			return n ? n : -EHANDED;
 	}
 	do {
 		again = false;
-		n = sleep_once(l, deadline, mask, &again);
-	} while (!n && again);
-	return n;
+		n = is_stale(l) ? -EHANDED : sleep_once(l, deadline, mask, &again);
+	} while (!n && again && !is_stale(l));
+	return !n && again ? -EHANDED : n;
 }
 
 /* @l->kernel and @l->index have room for all. */
 static int look_and_wait(struct look *l, const struct timespec *timeout, const sigset_t *mask)
 {
 	static const struct timespec now = { 0 };
+	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
+	int64_t deadline = 0;
 	int n;
 
-	sort_out(l);
-	wait_arrival(&the_channel);
-	n = look_all(l);
-	if (n)
+	do {
+		sort_out(l);
+		wait_arrival(&the_channel);
+		n = look_all(l);
+		if (!n && is_stale(l))
+			n = -EHANDED;
+		if (!n && waits) {
+			deadline = deadline ? deadline : deadline_of(timeout);
+			n = wait_all(l, deadline, mask);
+		}
+	} while (n == -EHANDED);
+	if (n || waits)
 		return n;
-	if (!timeout || timeout->tv_sec || timeout->tv_nsec)
-		return wait_all(l, deadline_of(timeout), mask);
 	/* A signal that only the mask lets through ends even a call that waits not. */
 	n = mask ? call_ppoll(l->kernel, 0, &now, mask) : 0;
 	return n < 0 ? n : 0;

@@ -16,7 +16,10 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/select.h>
@@ -26,6 +29,10 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+/* of liburing */
+struct io_uring;
+struct io_uring_params;
 
 struct real_calls {
 #define RAW(type, name, params, args) type(*name) params;

@@ -28,6 +28,7 @@
 
 #include "addr.h"
 #include "data.h"
+#include "handover.h"
 #include "internal.h"
 #include "twin.h"
 
@@ -219,6 +220,9 @@ int socket_open(int domain, int type, int protocol)
 	int ret;
 
 	domain = domain_of(domain);
+	/* io_uring accepts and connects past us */
+	if (unlikely(handover_always) && fallback_ok())
+		return fallback_socket(domain, type, protocol, EOPNOTSUPP);
 	if (kind != SOCK_STREAM && kind != SOCK_DGRAM)
 		return fallback_socket(domain, type, protocol, ESOCKTNOSUPPORT);
 	if (!protocol_fits(kind, protocol))
@@ -511,7 +515,7 @@ static int connect_result(struct canal_sock *s)
 	uint32_t status = canal_fetch_and(&s->status, ~SOCK_CONNECT_BEGUN);
 	uint32_t error;
 
-	if (canal_load_acquire(&s->state) == CANAL_SOCK_CONNECTED)
+	if (state_is_connected(canal_load_acquire(&s->state)))
 		return 0;
 	error = status & SOCK_CONNECT_BEGUN ? canal_xchg(&s->so_error, 0u) : 0;
 	return error ? -(int)error : -ECONNABORTED;
@@ -527,7 +531,7 @@ static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_i
 		return nonblocking(ref.s) ? -EALREADY : 1;
 	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
 		return connect_result(ref.s);
-	if (state == CANAL_SOCK_CONNECTED || state == CANAL_SOCK_LISTENING)
+	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING)
 		return -EISCONN;
 	connect_mark(ref.s);
 	ret = channel_post(ch, inr);
@@ -595,7 +599,7 @@ static bool connect_is_new(struct sock_ref ref)
 	uint32_t state = canal_load_acquire(&ref.s->state);
 
 	return ref.type == SOCK_DGRAM ||
-	       (!sock_connecting(ref.s) && state != CANAL_SOCK_CONNECTED &&
+	       (!sock_connecting(ref.s) && !state_is_connected(state) &&
 		state != CANAL_SOCK_LISTENING);
 }
 
@@ -642,7 +646,7 @@ int socket_shutdown(struct sock_ref ref, int how)
 	};
 	uint32_t state = canal_load_acquire(&ref.s->state);
 	bool connected = ref.type == SOCK_DGRAM ? ref.s->peer.family != 0
-						: state == CANAL_SOCK_CONNECTED;
+						: state_is_connected(state);
 	int ret;
 
 	if (how < SHUT_RD || how > SHUT_RDWR)
@@ -699,7 +703,7 @@ int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 	if (ret < 0)
 		return ret;
 	if (!peer.family || (ref.type == SOCK_STREAM &&
-			     (canal_load_acquire(&ref.s->state) != CANAL_SOCK_CONNECTED ||
+			     (!state_is_connected(canal_load_acquire(&ref.s->state)) ||
 			      canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)))
 		return -ENOTCONN;
 	addr_give(&peer, addr, len);

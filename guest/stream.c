@@ -25,6 +25,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "handover.h"
 #include "hybrid.h"
 #include "sys.h"
 
@@ -277,6 +278,8 @@ static int send_loop(struct send_job *job)
 
 			if (!connecting && send_open(s))
 				continue; /* connected meanwhile */
+			if (sock_is_handed(s))
+				return -EHANDED;
 			if (canal_read_once(&s->so_error) || !connecting)
 				return -EPIPE;
 			err = send_wait(job, send_connected);
@@ -394,7 +397,8 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 
 	if (unlikely(!lock_enter(&f->rx_lock)))
 		return 0;
-	/* F1: connected, behind the lock */
+	/* F1: connected, behind the lock. H1 light: the lock before the state; pairs with
+	 * announce() of the host */
 	if (unlikely(canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTED))
 		len = 0;
 	head = told = f->head;
@@ -521,6 +525,8 @@ static int recv_verdict(struct recv_job *job)
 	uint32_t state = canal_load_acquire(&s->state); /* not before the above */
 	int err;
 
+	if (state == CANAL_SOCK_HANDED)
+		return job->got ? RECV_END : -EHANDED;
 	if (rx_has(s, job->seen))
 		return RECV_AGAIN;
 	if (closed == CANAL_CLOSED_EOF)
@@ -572,14 +578,15 @@ static int recv_loop(struct recv_job *job)
 		if (!lock_enter(&job->s->rx.rx_lock))
 			return -EAGAIN;
 		lost = sock_lost(job->s, job->generation); /* F1 */
-		if (likely(!lost))
+		/* H1 light: the lock before the state */
+		if (likely(!lost) && !sock_is_handed(job->s))
 			recv_locked(job);
 		lock_leave(&job->s->rx.rx_lock);
 		if (unlikely(lost))
 			return 0;
 		if (unlikely(job->fault))
 			return -EFAULT;
-		if (job->got >= enough || (!job->total && rx_has(job->s, 0)))
+		if (job->got >= enough || (!job->total && rx_has(job->s, 0) && !sock_is_handed(job->s)))
 			return 0;
 		r = recv_verdict(job);
 		if (r == RECV_AGAIN)

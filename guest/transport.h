@@ -55,6 +55,9 @@ struct transport {
 #define TRANSPORT_INET6 0x100
 
 extern const struct transport transport_local __attribute__((visibility("hidden")));
+/* attach_local.c: into the channel that has a socket whose dummy this process came by. */
+int attach_local_by_dummy(struct channel *ch, const char *path, uint64_t inode);
+
 extern const struct transport transport_vm __attribute__((visibility("hidden")));
 
 /* region.c: maps @len bytes of @fd as the region of @ch and finds its tables. */

@@ -87,6 +87,17 @@ __attribute__((format(printf, 2, 3))) static void refuse(int fd, const char *fmt
 	host_log_limited(LOG_NOTICE, "a guest was refused: %s", packet.text);
 }
 
+static void refuse_quietly(int fd)
+{
+	const struct canal_local packet = {
+		.magic = CANAL_LOCAL_MAGIC,
+		.type = CANAL_LOCAL_REFUSED,
+		.version = CANAL_WIRE_VERSION,
+	};
+
+	local_send(fd, &packet, NULL, 0);
+}
+
 static int welcome(const struct client *c, bool with_fds)
 {
 	const struct channel *ch = c->channel;
@@ -193,20 +204,40 @@ static void joining_hello(void *arg)
 		channel_reap(ch);
 }
 
+/* By number; or by a dummy that the process has, who may be of another program. */
+static struct channel *joining_channel(const struct joining *j)
+{
+	struct sock *s;
+
+	if (j->channel_id)
+		return poller_find_channel(j->poller, j->channel_id);
+	s = j->with_fds && j->token ? stock_find_any(j->poller, j->token) : NULL;
+	return s ? s->channel : NULL;
+}
+
 /*
- * On the poller. A child may have another uid than its parent only where the
- * parent was root: servers drop their privileges in a child.
+ * A child may have another uid than its parent only where the parent was root:
+ * servers drop their privileges in a child. Who only has a dummy of the channel may
+ * have got that one alone: it must be the same user, who could trace the others.
  */
+static bool joining_may(const struct joining *j, const struct channel *ch)
+{
+	if (!j->channel_id)
+		return ch->uid == j->cred.uid;
+	return ch->token == j->token && (!ch->uid || ch->uid == j->cred.uid);
+}
+
+/* On the poller. */
 static void joining_join(void *arg)
 {
 	struct joining *j = arg;
-	struct channel *ch = poller_find_channel(j->poller, j->channel_id);
+	struct channel *ch = joining_channel(j);
 
 	if (!ch || ch->broken || ch->guest != j->guest) {
 		j->error = -ENOENT;
 		return;
 	}
-	if (ch->token != j->token || (ch->uid && ch->uid != j->cred.uid)) {
+	if (!joining_may(j, ch)) {
 		j->error = -EACCES;
 		return;
 	}
@@ -321,7 +352,9 @@ static bool join(struct joining *j, const struct canal_local *packet)
 	}
 	if (j->error == 0)
 		return true;
-	if (j->error == -ENOENT)
+	if (!packet->channel_id) /* it only wondered what a descriptor is */
+		refuse_quietly(j->fd);
+	else if (j->error == -ENOENT)
 		refuse(j->fd, "canald does not know the channel to join: was it restarted?");
 	else if (j->error == -EACCES)
 		refuse(j->fd, "a channel can be joined only by processes of its own user");

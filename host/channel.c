@@ -343,6 +343,12 @@ static void release_sets(struct channel *ch, uint32_t client)
 	}
 }
 
+/* The listener lives on in a program that was exec'd, and may be adopted there. */
+static bool waits_in_listener(const struct sock *s)
+{
+	return s->listener && s->listener->far_fd != -1;
+}
+
 /*
  * What only lived in the channel ends with its last process: connections that
  * were never taken from a listener go with the listener, sockets whose far end
@@ -351,7 +357,8 @@ static void release_sets(struct channel *ch, uint32_t client)
 static void release_sockets(struct channel *ch)
 {
 	for (uint32_t i = 0; i < ch->shape.socks && ch->sock_used; i++)
-		if (ch->socks[i] && ch->socks[i]->far_fd == -1 && !ch->socks[i]->released)
+		if (ch->socks[i] && ch->socks[i]->far_fd == -1 && !ch->socks[i]->released &&
+		    !waits_in_listener(ch->socks[i]))
 			sock_release(ch->socks[i]);
 }
 

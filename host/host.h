@@ -142,6 +142,7 @@ struct poller {
 	struct cds_list_head vms;       /* struct vm.poller_link */
 	struct cds_list_head ref_ready; /* struct sock.ref_link */
 	struct cds_list_head handing;   /* struct sock.handing_link */
+	struct cds_list_head passed;    /* struct sock.passed_link */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
 	uint8_t *bounce;                /* pump.c; NULL: not needed yet */
 	uint64_t now_ns;                /* of this pass */
@@ -450,7 +451,8 @@ struct sock {
 	/* the dummy (stock.c, pump.c) */
 	uint64_t far_inode;            /* of the dummy's near end; 0: not known */
 	struct cds_list_head far_link; /* poller.far_table */
-	struct cds_list_head handing_link;
+	struct cds_list_head handing_link, passed_link;
+	uint64_t passed_until_ns; /* 0: not passed on, or adopted */
 	uint64_t handed_head; /* consumed of RX, by the host */
 	struct canal_addr local, peer;
 	struct canal_addr asked; /* where the last connect() of a stream goes */
@@ -573,6 +575,8 @@ void stock_drop(struct client *c);
 void stock_enter(struct sock *s);
 void stock_leave(struct sock *s);
 struct sock *stock_find(struct channel *ch, uint64_t inode);
+/* The same in any channel of the poller. */
+struct sock *stock_find_any(struct poller *p, uint64_t inode);
 
 /* pump.c: streams whose dummies canald made */
 void pump_event(struct sock *s, uint32_t events);
@@ -585,6 +589,11 @@ void pump_rx(struct sock *s);
 int pump_handover(struct sock *s);
 /* Those that wait for a thread of the guest. */
 void pump_retry(struct poller *p);
+/* INR_PASSED; and its end, when somebody adopted it. */
+void pump_passed(struct sock *s, uint32_t ms);
+void pump_adopted(struct sock *s);
+/* Those that nobody adopted in time. False: there are none to look after. */
+bool pump_passed_look(struct poller *p);
 void pump_end(struct sock *s); /* it is released or destroyed */
 
 /* options.c */

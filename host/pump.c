@@ -283,8 +283,8 @@ static int watch_room(struct sock *s)
 /* From here on every thread of the guest that comes for RX finds it handed over. */
 static void announce(struct sock *s)
 {
-	/* HANDED to the guest; H1 store-load: the state before the look at rx_lock;
-	 * pairs with lock_enter() and the look at the state behind it */
+	/* H1 heavy: the state before the look at rx_lock; pairs with lock_enter() and
+	 * the look at the state behind it */
 	sock_set_state(s, s->state);
 	canal_full_fence();
 	heavy_fence();
@@ -365,8 +365,47 @@ static void hand_over_unasked(struct sock *s)
 		take_over(s);
 }
 
+/* --- passed on --------------------------------------------------------- */
+
+#define PASSED_MAX_MS 10000u
+
+void pump_adopted(struct sock *s)
+{
+	if (s->passed_until_ns)
+		cds_list_del(&s->passed_link);
+	s->passed_until_ns = 0;
+}
+
+/*
+ * Its next user may be one of the channel, who says so, or anybody, who would wait
+ * for ever at a dummy that carries nothing.
+ */
+void pump_passed(struct sock *s, uint32_t ms)
+{
+	if (s->handed || s->passed_until_ns || s->type != SOCK_STREAM || !s->far_ours)
+		return;
+	ms = ms < PASSED_MAX_MS ? ms : PASSED_MAX_MS;
+	s->passed_until_ns = s->channel->poller->now_ns + ms * 1000000ull + 1;
+	cds_list_add_tail(&s->passed_link, &s->channel->poller->passed);
+}
+
+bool pump_passed_look(struct poller *p)
+{
+	struct sock *s, *next;
+
+	cds_list_for_each_entry_safe(s, next, &p->passed, passed_link)
+	{
+		if (p->now_ns < s->passed_until_ns)
+			continue;
+		pump_adopted(s);
+		hand_over_unasked(s);
+	}
+	return !cds_list_empty(&p->passed);
+}
+
 void pump_end(struct sock *s)
 {
+	pump_adopted(s);
 	if (s->handing)
 		cds_list_del(&s->handing_link);
 	s->handing = false;

@@ -102,6 +102,9 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
 	case CANAL_INR_HANDOVER:
 		return pump_handover(s);
+	case CANAL_INR_PASSED:
+		pump_passed(s, inr->u.arg[0]);
+		return 0;
 	default:
 		return RULE_BROKEN;
 	}
@@ -127,6 +130,7 @@ static int serve_late(const struct canal_inr *inr)
 	case CANAL_INR_RX:
 	case CANAL_INR_SHUTDOWN:
 	case CANAL_INR_SUBSCRIBE:
+	case CANAL_INR_PASSED:
 		return 0;
 	case CANAL_INR_BIND:
 	case CANAL_INR_LISTEN:
@@ -162,7 +166,10 @@ static int serve_adopt(struct channel *ch, const struct canal_inr *inr)
 	uint64_t inode = inr->u.arg[0] | (uint64_t)inr->u.arg[1] << 32;
 	struct sock *s = inode ? stock_find(ch, inode) : NULL;
 
-	return s && !s->dead && !s->released ? (int)s->number : -ENOENT;
+	if (!s || s->dead || s->released)
+		return -ENOENT;
+	pump_adopted(s);
+	return (int)s->number;
 }
 
 static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_len)

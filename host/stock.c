@@ -173,11 +173,18 @@ void stock_leave(struct sock *s)
 	s->far_link.next = NULL;
 }
 
-struct sock *stock_find(struct channel *ch, uint64_t inode)
+struct sock *stock_find_any(struct poller *p, uint64_t inode)
 {
 	struct sock *s;
 
-	cds_list_for_each_entry(s, bucket(ch->poller, inode), far_link) if (
-		s->far_inode == inode && s->channel == ch) return s;
+	cds_list_for_each_entry(s, bucket(p, inode), far_link) if (s->far_inode == inode) return s;
 	return NULL;
+}
+
+/* An inode that is open has one socket. */
+struct sock *stock_find(struct channel *ch, uint64_t inode)
+{
+	struct sock *s = stock_find_any(ch->poller, inode);
+
+	return s && s->channel == ch ? s : NULL;
 }

@@ -16,7 +16,7 @@ import pytest
 import harness
 
 PROGRAMS = ["connect", "endings", "stream", "dgram", "options", "descriptors", "ready", "epolls",
-            "processes", "threads", "signals", "names", "fortify"]
+            "processes", "missed", "threads", "signals", "names", "fortify"]
 SERVICES = {
     "io_uring": ["--engine", "io_uring"],
     "io_uring-no_join": ["--engine", "io_uring", "--no-join"],

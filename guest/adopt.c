@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sockets that change programs.
+ *
+ * Purpose: a descriptor that a program inherits over exec, or receives from a UNIX
+ * socket, may be the dummy of a canal socket. Which one, canald knows by its inode.
+ * So a program under libcanal asks, joins the channel if it is in none, and goes on
+ * with the socket as if it had made it.
+ *
+ * Invariants
+ *  1. Only what looks like a dummy is asked about: one end of a stream pair.
+ *  2. Who passes a socket on says so first (INR_PASSED): one that nobody adopts is
+ *     handed over by canald after a while, and works for any program then.
+ *  3. From then on locks may be contended by processes that are no children.
+ *
+ * Ownership and threads: any thread.
+ * Failure: a descriptor that cannot be adopted (another channel, another user, a
+ * dummy that canald did not make) stays the kernel's, and is handed over.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "adopt.h"
+#include "handover.h"
+#include "lock.h"
+#include "sys.h"
+
+/* How long a program that received a socket has time to say so. */
+#define PASSED_MS 200
+
+/* --- coming ------------------------------------------------------------ */
+
+static bool option_is(int fd, int name, int value)
+{
+	int got = -1;
+	socklen_t len = sizeof(got);
+
+	return real(getsockopt)(fd, SOL_SOCKET, name, &got, &len) == 0 && got == value;
+}
+
+/* A socket pair's end has no name, nor has its other end. */
+static bool is_unnamed(int fd)
+{
+	struct sockaddr_un name;
+	socklen_t len = sizeof(name);
+
+	return real(getpeername)(fd, (struct sockaddr *)&name, &len) == 0 &&
+	       len == offsetof(struct sockaddr_un, sun_path);
+}
+
+/* The inode of what may be a dummy, or 0. */
+static uint64_t dummy_inode(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return 0;
+	return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM) &&
+			       is_unnamed(fd)
+		       ? st.st_ino
+		       : 0;
+}
+
+/* The socket's number, or -errno. */
+static int ask(struct channel *ch, uint64_t inode)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_ADOPT,
+		.sock = CANAL_NONE,
+		.u.arg = { (uint32_t)inode, (uint32_t)(inode >> 32) },
+	};
+	int n = channel_call(ch, &inr, NULL);
+
+	return n >= 0 && (uint32_t)n >= ch->sock_count ? -EPROTO : n;
+}
+
+static void adopt_as(struct channel *ch, int fd, uint32_t n)
+{
+	struct canal_sock *s = channel_sock(ch, n);
+	const struct sock_ref ref = { .s = s, .n = n, .domain = s->domain, .type = s->type };
+
+	lock_before_fork(); /* no thread has it to itself any more */
+	(void)fd_install_socket(fd, ref);
+	lock_before_fork(); /* nor was it made here: fd_is_private() */
+	if (handover_always)
+		(void)handover(fd);
+}
+
+void adopt(int fd)
+{
+	int saved = errno, n = -ENOENT;
+	struct channel *ch;
+	uint64_t inode;
+
+	if (fd_lookup(fd) || fd_is_ours(fd))
+		return;
+	inode = dummy_inode(fd);
+	if (inode && (the_channel.region || channel_join_by(inode) == 0) && channel_get(&ch) == 0 &&
+	    ch->via == &transport_local)
+		n = ask(ch, inode);
+	if (n >= 0)
+		adopt_as(ch, fd, (uint32_t)n);
+	errno = saved;
+}
+
+struct dirent_of_kernel {
+	uint64_t inode;
+	int64_t next;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+/* Descriptors by /proc, with those that closefrom() leaves open by name only. */
+static void adopt_listed(int dir)
+{
+	_Alignas(struct dirent_of_kernel) char list[1024];
+	long got;
+
+	while ((got = sys_call4(SYS_getdents64, dir, list, sizeof(list), 0)) > 0) {
+		for (long at = 0; at < got;) {
+			const struct dirent_of_kernel *d = (const void *)(list + at);
+
+			if (d->name[0] != '.' && atoi(d->name) != dir)
+				adopt(atoi(d->name));
+			at += d->len;
+		}
+	}
+}
+
+void adopt_inherited(void)
+{
+	int dir = (int)sys_call4(SYS_openat, AT_FDCWD, "/proc/self/fd",
+				 O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (dir < 0) {
+		for (int fd = 0; fd < 64; fd++)
+			adopt(fd);
+		return;
+	}
+	adopt_listed(dir);
+	sys_close(dir);
+}
+
+/* --- going ------------------------------------------------------------- */
+
+void adopt_pass(int fd, unsigned int ms)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_PASSED,
+		.slot = CANAL_NONE,
+		.u.arg = { ms },
+	};
+	struct sock_ref ref = sock_of(fd);
+	struct channel *ch;
+	int saved = errno;
+
+	if (!ref.s || channel_get(&ch) < 0 || ch->via != &transport_local)
+		return;
+	lock_before_fork();
+	inr.sock = ref.n;
+	(void)channel_post(ch, &inr);
+	errno = saved;
+}
+
+/* --- messages ---------------------------------------------------------- */
+
+static void rights_each(const struct msghdr *m, void (*act)(int fd))
+{
+	struct msghdr copy = *m; /* CMSG_NXTHDR is not for const */
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
+		size_t count;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+		    c->cmsg_len < CMSG_LEN(0))
+			continue;
+		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			act(fd);
+		}
+	}
+}
+
+static void pass_soon(int fd)
+{
+	if (fd_sock(fd))
+		adopt_pass(fd, PASSED_MS);
+}
+
+void rights_sent(const struct msghdr *m)
+{
+	if (canal_read_once(&fd_table_len))
+		rights_each(m, pass_soon);
+}
+
+static void received(int fd)
+{
+	/* what was there under this number was closed where we could not see it */
+	process_drop(fd);
+	adopt(fd);
+}
+
+void rights_received(const struct msghdr *m)
+{
+	if (libcanal_preloaded || the_channel.region)
+		rights_each(m, received);
+}

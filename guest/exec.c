@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Starting programs.
+ *
+ * Purpose: a program that is started under libcanal shall be under libcanal too, even
+ * where its parent clears the environment, and go on with the sockets that it
+ * inherits. Those of a program that cannot be covered are handed over first.
+ *
+ * Invariants
+ *  1. No allocation, and no lock but those of a call to canald: a child between
+ *     fork and exec may do no more.
+ *  2. A program that takes LD_PRELOAD away, and nothing else, means it. One that
+ *     takes away CANAL_SOCKET as well (or never had it) has cleared everything.
+ *
+ * Ownership and threads: any thread; what is kept is written once.
+ * Failure: the environment stays as it was given; sockets that cannot be handed over
+ * stay dummies.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "adopt.h"
+#include "exec.h"
+#include "handover.h"
+#include "run.h"
+#include "sys.h"
+
+#define KEPT_LEN 4096
+/* How long a program has from its start until libcanal in it has looked around. */
+#define START_MS 2000
+
+static const char *const kept_name[EXEC_KEPT] = {
+	"LD_PRELOAD", "CANAL_SOCKET", "CANAL_FALLBACK", "CANAL_LOG", "CANAL_REF_MIN",
+};
+static char *kept[EXEC_KEPT]; /* "NAME=value" */
+
+/* --- environment ------------------------------------------------------- */
+
+void exec_keep(void)
+{
+	static char room[KEPT_LEN];
+	size_t used = 0;
+
+	for (unsigned int i = 0; i < EXEC_KEPT; i++) {
+		const char *value = secure_getenv(kept_name[i]);
+		int len;
+
+		if (!value)
+			continue;
+		len = snprintf(room + used, sizeof(room) - used, "%s=%s", kept_name[i], value);
+		if (len < 0 || (size_t)len >= sizeof(room) - used)
+			continue;
+		kept[i] = room + used;
+		used += (size_t)len + 1;
+	}
+}
+
+size_t exec_count(char *const envp[])
+{
+	size_t count = 0;
+
+	while (envp && envp[count])
+		count++;
+	return count;
+}
+
+static const char *find(char *const envp[], const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; envp && *envp; envp++)
+		if (!strncmp(*envp, name, len) && (*envp)[len] == '=')
+			return *envp + len + 1;
+	return NULL;
+}
+
+static bool is_cleared(char *const envp[])
+{
+	return libcanal_preloaded && kept[0] && !find(envp, "LD_PRELOAD") &&
+	       !find(envp, "CANAL_SOCKET");
+}
+
+char *const *exec_environment(char *const envp[], char **room)
+{
+	size_t count = exec_count(envp);
+
+	if (!is_cleared(envp))
+		return envp;
+	if (count)
+		memcpy(room, envp, count * sizeof(*room));
+	for (unsigned int i = 0; i < EXEC_KEPT; i++)
+		if (kept[i] && !find(envp, kept_name[i]))
+			room[count++] = kept[i];
+	room[count] = NULL;
+	return room;
+}
+
+/* --- sockets ----------------------------------------------------------- */
+
+/* Whether the new program will be under libcanal, as the same user. */
+static bool is_covered(const char *path, char *const envp[])
+{
+	const char *preload = find(envp, "LD_PRELOAD");
+	struct run_reason reason;
+
+	return path && preload && strstr(preload, "libcanal.so") &&
+	       the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0) &&
+	       run_cover_check(path, &reason) == 0;
+}
+
+/* glibc's posix_spawn_file_actions_t, of which its header does not tell all. */
+struct spawn_action {
+	enum { SPAWN_CLOSE, SPAWN_DUP2, SPAWN_OPEN } tag;
+	union {
+		struct {
+			int fd, newfd;
+		} dup2;
+		struct {
+			int fd;
+			char *path;
+			int flags;
+			mode_t mode;
+		} open;
+	} u;
+};
+
+static bool is_mentioned(const posix_spawn_file_actions_t *actions, int fd)
+{
+	const struct spawn_action *list = actions ? (const void *)actions->__actions : NULL;
+
+	for (int i = 0; list && i < actions->__used; i++)
+		if (list[i].tag == SPAWN_DUP2 && list[i].u.dup2.fd == fd)
+			return true;
+	return false;
+}
+
+static bool is_inherited(const posix_spawn_file_actions_t *actions, int fd)
+{
+	int flags = real(fcntl)(fd, F_GETFD, NULL);
+
+	return (flags >= 0 && !(flags & FD_CLOEXEC)) || is_mentioned(actions, fd);
+}
+
+void exec_sockets(const char *path, char *const envp[], const posix_spawn_file_actions_t *actions)
+{
+	int covered = -1, saved = errno;
+
+	for (int fd = fd_next(0); fd >= 0; fd = fd_next(fd + 1)) {
+		if (!fd_sock(fd) || !is_inherited(actions, fd))
+			continue;
+		if (covered < 0)
+			covered = is_covered(path, envp);
+		if (covered || handover(fd) < 0)
+			adopt_pass(fd, START_MS);
+	}
+	errno = saved;
+}
+
+bool exec_find(const char *name, char *path, size_t len)
+{
+	const char *dirs = getenv("PATH");
+
+	if (strchr(name, '/'))
+		return (size_t)snprintf(path, len, "%s", name) < len;
+	for (const char *dir = dirs ? dirs : "/bin:/usr/bin", *end;; dir = end + 1) {
+		end = strchrnul(dir, ':');
+		if ((size_t)snprintf(path, len, "%.*s%s%s", (int)(end - dir), dir,
+				     end == dir ? "" : "/", name) < len &&
+		    access(path, X_OK) == 0)
+			return true;
+		if (!*end)
+			return false;
+	}
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * exec and what starts programs (exec.c), behind intercept_exec.c.
+ */
+#ifndef CANAL_EXEC_H
+#define CANAL_EXEC_H
+
+#include <spawn.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* At the start: what of the environment a program needs that is started under libcanal. */
+void exec_keep(void);
+
+/* Entries that exec_environment() may add to an environment. */
+#define EXEC_KEPT 5
+size_t exec_count(char *const envp[]);
+/* @envp with what a program that cleared it took away, in @room of exec_count() + EXEC_KEPT
+ * + 1 entries; or @envp itself. */
+char *const *exec_environment(char *const envp[], char **room);
+
+/* The sockets that @path will inherit: all that are not closed on exec, and those that
+ * @actions (may be NULL) mention. @path NULL: not known. */
+void exec_sockets(const char *path, char *const envp[], const posix_spawn_file_actions_t *actions);
+/* Where execvp() would find @name; false: nowhere. */
+bool exec_find(const char *name, char *path, size_t len);
+
+#endif
