@@ -486,8 +486,15 @@ static int dummy(struct client *c, struct arrived *a)
  * what it asked for gets no more. */
 static int stock(struct client *c, const struct canal_local *asked)
 {
-	int error = stock_answer(c, asked);
+	struct channel *ch = c->channel;
+	int error;
 
+	/* a slot is free again when the INR that named it was served */
+	if (!stock_has_room(c))
+		channel_serve(ch, CHANNEL_INRS);
+	if (ch->broken) /* and perhaps the client is gone */
+		return 0;
+	error = stock_answer(c, asked);
 	return error && error != -EPIPE && error != -ECONNRESET ? -EPROTO : 0;
 }
 

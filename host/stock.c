@@ -114,6 +114,14 @@ static void pairs_make(struct stock *stock, uint32_t wanted, struct canal_local 
 	}
 }
 
+bool stock_has_room(const struct client *c)
+{
+	for (uint32_t i = 0; c->stock && i < CANAL_LOCAL_STOCK_SLOTS; i++)
+		if (c->stock->end[i].fd < 0)
+			return true;
+	return !c->stock;
+}
+
 /* One packet back; without one the guest would wait. */
 int stock_answer(struct client *c, const struct canal_local *asked)
 {
