@@ -26,7 +26,6 @@
 #include "adopt.h"
 #include "exec.h"
 #include "handover.h"
-#include "run.h"
 #include "sys.h"
 
 #define KEPT_LEN 4096
@@ -105,11 +104,10 @@ char *const *exec_environment(char *const envp[], char **room)
 static bool is_covered(const char *path, char *const envp[])
 {
 	const char *preload = find(envp, "LD_PRELOAD");
-	struct run_reason reason;
 
 	return path && preload && strstr(preload, "libcanal.so") &&
 	       the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0) &&
-	       run_cover_check(path, &reason) == 0;
+	       exec_is_covered(path);
 }
 
 /* glibc's posix_spawn_file_actions_t, of which its header does not tell all. */
