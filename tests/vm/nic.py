@@ -11,8 +11,10 @@ Whoever makes a card ends it: they are context managers.
 import contextlib
 import itertools
 import os
+import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import harness
 import image
@@ -47,17 +49,20 @@ def slirp(_work_dir):
 def passt(work_dir):
     if not shutil.which("passt"):
         raise image.ImageError("passt is missing: apt-get install passt")
-    path = work_dir / "passt.sock"
-    program = harness.Program(
-        ["passt", "--foreground", "--socket", path, "--address", "10.79.0.2", "--netmask", "24",
-         "--gateway", "10.79.0.1", "--no-dhcp", "--no-dhcpv6", "--no-ra"],
-        work_dir, harness.environment(), "passt")
-    try:
-        program.wait_until(path.exists, "passt's socket")
-        yield Nic(["-netdev", f"stream,id=net0,server=off,addr.type=unix,addr.path={path}", *DEVICE],
-                  UP.format(guest="10.79.0.2", bits=24, gateway="10.79.0.1"), "10.79.0.1", "10.79.0.2")
-    finally:
-        program.stop()
+    with tempfile.TemporaryDirectory(prefix="canal-passt-") as place:
+        if os.geteuid() == 0:  # then passt becomes nobody before it makes its socket
+            shutil.chown(place, "nobody")
+        path = pathlib.Path(place, "passt.sock")
+        program = harness.Program(
+            ["passt", "--foreground", "--socket", path, "--address", "10.79.0.2", "--netmask", "24",
+             "--gateway", "10.79.0.1", "--no-dhcp", "--no-dhcpv6", "--no-ra"],
+            work_dir, harness.environment(), "passt")
+        try:
+            program.wait_until(path.exists, "passt's socket")
+            yield Nic(["-netdev", f"stream,id=net0,server=off,addr.type=unix,addr.path={path}", *DEVICE],
+                      UP.format(guest="10.79.0.2", bits=24, gateway="10.79.0.1"), "10.79.0.1", "10.79.0.2")
+        finally:
+            program.stop()
 
 
 def ip(*words):
