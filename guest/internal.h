@@ -70,6 +70,9 @@ int process_fclose(FILE *f);
 void process_drop(int fd);
 int process_dup(int from);
 int process_dup_over(int from, int to, int flags);
+/* confine.c: before the program gives up rights that libcanal needs to join its channel
+ * and to sleep. @attach: also when it has no channel yet. */
+void confine_prepare(bool attach);
 int process_close_range(unsigned int first, unsigned int last, int flags);
 
 /* --- socket.c ---------------------------------------------------------- */

@@ -2,8 +2,14 @@
 /* fork: children that inherit sockets, serve, share a listener, and end first or last. */
 #include "calls.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 extern char **environ;
 
@@ -294,6 +300,61 @@ static void spawned(void)
 	say("alive");
 }
 
+/* From here on whoever makes or names a socket, or a file, is killed. */
+static void filter(void)
+{
+	static const unsigned int killed[] = {
+		SYS_socket,   SYS_connect, SYS_socketpair, SYS_sendmsg, SYS_recvmsg,     SYS_sendto,
+		SYS_recvfrom, SYS_dup,     SYS_fcntl,      SYS_openat,  SYS_sched_yield, SYS_mmap,
+	};
+	struct sock_filter code[2 * COUNT(killed) + 2] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	};
+	struct sock_fprog program = { .len = COUNT(code), .filter = code };
+
+	for (size_t i = 0; i < COUNT(killed); i++) {
+		code[2 * i + 1] =
+			(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, killed[i], 0, 1);
+		code[2 * i + 2] =
+			(struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	}
+	code[COUNT(code) - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	NEED(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	NEED(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
+/* As sshd's child does that talks to whoever has not said yet who he is. */
+static void confined(void)
+{
+	const struct rlimit one = { 1, 1 };
+	char data[8];
+	int fd[2];
+	pid_t pid;
+
+	stream_pair(fd);
+	pid = NEED(fork());
+	if (!pid) {
+		if (!geteuid())
+			NEED(chroot("/usr"));
+		NEED(setrlimit(RLIMIT_NOFILE, &one));
+		filter();
+		close(fd[0]);
+		while (read(fd[1], data, sizeof(data)) > 0)
+			if (write(fd[1], data, sizeof(data)) != sizeof(data))
+				_exit(1);
+		_exit(3);
+	}
+	close(fd[1]);
+	for (int i = 0; i < 5; i++) {
+		nap_ms(20); /* it sleeps */
+		send_all(fd[0], "confined", 8);
+		recv_all(fd[0], data, 8);
+		say("%.8s", data);
+	}
+	shutdown(fd[0], SHUT_WR);
+	say_child("child", pid);
+}
+
 const struct call_case cases[] = {
 	{ "child_serves", child_serves },
 	{ "both_accept", both_accept },
@@ -304,5 +365,6 @@ const struct call_case cases[] = {
 	{ "epoll_inherited", epoll_inherited },
 	{ "generations", generations },
 	{ "spawned", spawned },
+	{ "confined", confined },
 };
 const size_t case_count = COUNT(cases);
