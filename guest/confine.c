@@ -34,3 +34,9 @@ void confine_prepare(bool attach)
 		(void)waiter_get(ch, &w);
 	errno = saved;
 }
+
+void confine_filter(void)
+{
+	confine_prepare(false);
+	sys_filtered = true;
+}

@@ -42,7 +42,7 @@ EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *to)
 EXPORT int prctl(int option, ...)
 {
 	unsigned long arg[4];
-	bool filtered = sys_filtered;
+	bool filtered = sys_filtered; /* by an earlier call */
 	va_list list;
 	int ret;
 
@@ -51,10 +51,10 @@ EXPORT int prctl(int option, ...)
 		arg[i] = va_arg(list, unsigned long);
 	va_end(list);
 	libcanal_init();
-	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS)
+	if (option == PR_SET_NO_NEW_PRIVS)
 		confine_prepare(false);
 	if (option == PR_SET_SECCOMP)
-		sys_filtered = true; /* from the very next call on */
+		confine_filter();
 	ret = real(prctl)(option, arg[0], arg[1], arg[2], arg[3]);
 	if (ret < 0)
 		sys_filtered = filtered;

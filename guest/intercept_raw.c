@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "intercept.h"
@@ -188,6 +189,9 @@ static bool route_other(long number, const long *a, long *ret)
 #ifdef SYS_close_range
 	case SYS_close_range: *ret = close_range(U(0), U(1), I(2)); return true;
 #endif
+	case SYS_chroot: *ret = chroot(P(0)); return true;
+	case SYS_prctl: *ret = prctl(I(0), a[1], a[2], a[3], a[4]); return true;
+	case SYS_seccomp: confine_filter(); return false;
 	case SYS_execve: *ret = execve(P(0), P(1), P(2)); return true;
 #ifdef SYS_io_uring_setup
 	case SYS_io_uring_setup: handover_all(); return false;

@@ -73,6 +73,8 @@ int process_dup_over(int from, int to, int flags);
 /* confine.c: before the program gives up rights that libcanal needs to join its channel
  * and to sleep. @attach: also when it has no channel yet. */
 void confine_prepare(bool attach);
+/* The same before a filter of system calls, which is in force from the next one on. */
+void confine_filter(void);
 int process_close_range(unsigned int first, unsigned int last, int flags);
 
 /* --- socket.c ---------------------------------------------------------- */
