@@ -47,6 +47,7 @@ def test_bgsave_under_load(server, client, work_dir, free_port, traffic):
         for number in range(1, 11):
             assert "saving started" in cli(client, port, "BGSAVE")
             redis.wait_until(lambda: redis.stdout.count("DB saved on disk") == number, f"end of BGSAVE {number}")
+            redis.wait_until(lambda: field(client, port, "persistence", "rdb_bgsave_in_progress") == "0", "its child")
         assert bench.wait(90) == 0, bench.describe()
     rows = list(csv.DictReader(io.StringIO(bench.stdout)))
     assert len(rows) == 4 and all(float(row["rps"]) > 0 for row in rows), bench.describe()

@@ -41,7 +41,7 @@ def read_pid(path):
 def test_nginx_binary(server, client, work_dir, files_dir, small_files, free_port, traffic):
     """To the new binary and, as if that were no good, back to the old one."""
     port, page = free_port(), small_files[0]
-    nginx = servers.nginx(server, work_dir, port, files_dir)
+    nginx = servers.nginx(server, work_dir, port, files_dir, orphan=True)
     new, old = work_dir / "nginx.pid", work_dir / "nginx.pid.oldbin"
     first = read_pid(new)
     old_workers = children(first)

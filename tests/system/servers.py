@@ -26,10 +26,11 @@ def _lines(*lines):
     return "\n".join(lines) + "\n"
 
 
-def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None, tls=None):
+def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None, tls=None, orphan=False):
     """nginx with several workers; PUT below /upload/ writes into work_dir/upload.
 
-    `tls` is (port, key, certificate) of HTTPS, HTTP/1.1 and HTTP/2.
+    `tls` is (port, key, certificate) of HTTPS, HTTP/1.1 and HTTP/2. An `orphan` has a parent that
+    is not the one it began with: only then does it exchange its binary.
     """
     upload = work_dir / "upload"
     upload.mkdir()
@@ -65,7 +66,8 @@ def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1
         "  }",
         "}"))
     # by its path: that is what it executes when its binary is exchanged
-    program = side.start([shutil.which("nginx", path=PATH), "-e", "stderr", "-p", work_dir, "-c", config])
+    argv = [shutil.which("nginx", path=PATH), "-e", "stderr", "-p", work_dir, "-c", config]
+    program = side.start(["sh", "-c", '("$@" &); exec sleep infinity', "sh", *argv] if orphan else argv)
     program.wait_listening(port)
     return program
 
