@@ -145,6 +145,7 @@ struct poller {
 	struct cds_list_head passed;    /* struct sock.passed_link */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
 	uint8_t *bounce;                /* pump.c; NULL: not needed yet */
+	uint64_t ref_left;              /* bytes of transfers, in this pass */
 	uint64_t now_ns;                /* of this pass */
 	uint64_t crowded_until_ns;      /* more runnable threads than cores */
 	uint64_t work;                  /* things done in this pass */
@@ -696,6 +697,7 @@ uint64_t ref_before(const struct sock *s, uint64_t avail);
 /* The socket can move bytes again; it ends, and with it those of its refs. */
 void ref_mark(struct sock *s);
 void ref_end(struct sock *s, int error);
+void ref_end_sends(struct sock *s, int error);
 void ref_drop_client(struct channel *ch, uint32_t client);
 /* The channel is being freed. */
 void ref_free(struct channel *ch);

@@ -28,6 +28,9 @@
 #define REF_PIECES 64u
 #define REF_IOV 64
 #define REF_SLICE (512u << 10)
+/* Of all transfers in a pass; a short one counts as much as REF_LEAST. */
+#define REF_PASS (4u << 20)
+#define REF_LEAST (16u << 10)
 #define REF_LEN_MAX (1ull << 30)
 #define ADDRESS_MAX (1ull << 48)
 
@@ -95,6 +98,14 @@ void ref_end(struct sock *s, int error)
 	cds_list_for_each_entry_safe(r, next, &s->refs, link) finish_with(r, error);
 }
 
+void ref_end_sends(struct sock *s, int error)
+{
+	struct ref *r, *next;
+
+	cds_list_for_each_entry_safe(r, next, &s->refs, link) if (!r->receives)
+		finish_with(r, error);
+}
+
 void ref_drop_client(struct channel *ch, uint32_t client)
 {
 	for (uint32_t i = 0; ch->refs && i < ch->shape.waits; i++)
@@ -114,6 +125,14 @@ static struct ref *first_send(const struct sock *s)
 	struct ref *r;
 
 	cds_list_for_each_entry(r, &s->refs, link) if (!r->receives) return r;
+	return NULL;
+}
+
+static struct ref *first_receive(const struct sock *s)
+{
+	struct ref *r;
+
+	cds_list_for_each_entry(r, &s->refs, link) if (r->receives) return r;
 	return NULL;
 }
 
@@ -171,7 +190,7 @@ static int ref_possible(struct channel *ch, const struct sock *s, const struct c
 
 	if (!c || !c->table || !ch->vm->pins)
 		return -EOPNOTSUPP;
-	if (!s || s->dead || s->released)
+	if (!s || s->dead || s->released || inr->generation != ch->generation[inr->sock])
 		return -EBADF;
 	if (s->type != SOCK_STREAM)
 		return -EOPNOTSUPP;
@@ -234,6 +253,12 @@ static void iov_add(struct iovec *iov, int *count, void *base, uint64_t len)
 		iov[(*count)++] = (struct iovec){ base, len };
 }
 
+static void budget_use(struct poller *p, uint64_t len)
+{
+	len = len < REF_LEAST ? REF_LEAST : len;
+	p->ref_left -= len < p->ref_left ? len : p->ref_left;
+}
+
 /* From where it stands; fills r->iov for this pass. Bytes, and their pieces. */
 static uint64_t translate(struct ref *r, int *ret_count)
 {
@@ -264,6 +289,7 @@ static uint64_t translate(struct ref *r, int *ret_count)
 		offset += len;
 	}
 	*ret_count = count;
+	budget_use(ch->poller, total);
 	return total;
 }
 
@@ -391,7 +417,13 @@ static void send_step(struct ref *r)
 		send_blocked(r);
 		return;
 	}
-	if (s->tx_op.under_way || !sock_tx_avail(s, &avail) || ref_before(s, avail))
+	if (s->tx_op.under_way || !sock_tx_avail(s, &avail))
+		return;
+	if (ref_before(s, UINT64_MAX) > avail) { /* tail was there already, and went back */
+		channel_break(s->channel, BROKEN_TX_POSITION);
+		return;
+	}
+	if (ref_before(s, avail))
 		return; /* TX goes first */
 	len = translate(r, &count);
 	if (!len)
@@ -476,8 +508,10 @@ static bool receive_rx(struct ref *r, int count, uint64_t len, uint64_t *ret_lef
 	r->taken = held < len ? held : len;
 	n = canal_fifo_pieces(s->rx_chunk, &s->channel->rx, head, r->taken, from,
 			      CANAL_FIFO_CHUNKS);
-	if (n < 0)
+	if (n < 0) { /* a head that went back, to where no chunk is any more */
+		channel_break(s->channel, BROKEN_RX_POSITION);
 		return false;
+	}
 	memcpy(to, r->iov, (size_t)count * sizeof(*to));
 	switch_copy(to, count, from, n);
 	r->done = r->taken;
@@ -507,15 +541,13 @@ static void receive_step(struct ref *r)
 
 /* --- a pass ------------------------------------------------------------ */
 
+/* The first of each kind: RECV_REF is made under rx_lock, so an honest guest has one. */
 static void sock_step(struct sock *s)
 {
-	struct ref *r, *next;
+	struct ref *r = first_receive(s);
 
-	cds_list_for_each_entry_safe(r, next, &s->refs, link)
-	{
-		if (r->receives && r->active && !r->op.under_way && !s->channel->broken)
-			receive_step(r);
-	}
+	if (r && !r->op.under_way)
+		receive_step(r);
 	r = first_send(s);
 	if (r && !r->op.under_way && !s->channel->broken)
 		send_step(r);
@@ -525,8 +557,14 @@ void ref_pass(struct poller *p)
 {
 	struct sock *s, *next;
 
+	p->ref_left = REF_PASS;
 	cds_list_for_each_entry_safe(s, next, &p->ref_ready, ref_link)
 	{
+		if (!p->ref_left) { /* the next pass begins with this one */
+			cds_list_del(&p->ref_ready);
+			cds_list_add_tail(&p->ref_ready, &s->ref_link);
+			break;
+		}
 		if (s->dead || s->channel->broken)
 			unmark(s);
 		else

@@ -213,7 +213,7 @@ static enum broken reason(const struct canal_inr *inr)
 		return BROKEN_OP;
 	if (inr->op == CANAL_INR_SUBSCRIBE || inr->op == CANAL_INR_UNSUBSCRIBE)
 		return BROKEN_SUBSCRIPTION;
-	return BROKEN_SOCKET;
+	return inr->op == CANAL_INR_REF_STOP ? BROKEN_SLOT : BROKEN_SOCKET;
 }
 
 void request_serve(struct channel *ch, struct canal_inr *inr)

@@ -484,7 +484,7 @@ int sock_shutdown(struct sock *s, int how)
 	/* The kernel still takes what the peer sends after SHUT_RD, and gives it
 	 * out: it is not told, since canald would read an end there. */
 	if (how != SHUT_RD) {
-		ref_end(s, -EPIPE);
+		ref_end_sends(s, -EPIPE);
 		s->tx_shut = true;
 		sock_mark_tx(s);
 	}
