@@ -16,6 +16,8 @@
  *     port, by the rules of Linux for SO_REUSEADDR and SO_REUSEPORT.
  *  2. An entry is freed a grace period after it was taken out.
  *  3. No thread but the one that changes the map follows `owner`.
+ *  4. A port that is looked for is found in a bitmap, and a chain has at most SHARE_MAX
+ *     entries: a guest with very many sockets does not make others wait.
  *
  * Ownership and threads: changed by one thread, the poller of the guests; read by
  * any that called portmap_thread_begin().
@@ -40,7 +42,18 @@
 #define EPHEMERAL_FIRST 32768u
 #define EPHEMERAL_LAST 60999u
 
+/* Sockets that share a port of a guest (SO_REUSEPORT), at most. */
+#define SHARE_MAX 256u
+
 static struct cds_lfht *map;
+
+/* Which ports of a guest somebody has, of one protocol; of the thread that changes. */
+struct space {
+	uint64_t has[65536 / 64];
+};
+
+static struct space **spaces; /* by guest and protocol */
+static size_t space_count;
 
 /* --- names ------------------------------------------------------------- */
 
@@ -216,6 +229,7 @@ static bool may_share(const struct port_want *a, const struct port_want *b)
 struct claiming {
 	const struct port_want *want;
 	const struct port *self;
+	uint32_t count; /* of those it was held against */
 	bool taken;
 };
 
@@ -223,26 +237,70 @@ static bool claim_look(const struct port *p, void *arg)
 {
 	struct claiming *c = arg;
 
+	c->count++;
 	c->taken = p != c->self && overlap(&p->want, c->want) && !may_share(c->want, &p->want);
 	return !c->taken;
 }
 
-static bool taken(const struct port_want *want, const struct port *self)
+static struct claiming claim(const struct port_want *want, const struct port *self)
 {
 	struct claiming c = { .want = want, .self = self };
 
 	rcu_read_lock();
 	portmap_each_at(want->guest, want->type, want->addr.port, claim_look, &c);
 	rcu_read_unlock();
-	return c.taken;
+	return c;
+}
+
+/* Without memory there is none: then the map alone says what is free. */
+static struct space *space_of(const struct port_want *want, bool make)
+{
+	size_t n = (size_t)want->guest * 2 + (want->type == SOCK_DGRAM);
+
+	if (n >= space_count && make) {
+		struct space **more = reallocarray(spaces, n + 2, sizeof(struct space *));
+
+		if (!more)
+			return NULL;
+		memset(more + space_count, 0, (n + 2 - space_count) * sizeof(struct space *));
+		spaces = more;
+		space_count = n + 2;
+	}
+	if (n >= space_count)
+		return NULL;
+	if (!spaces[n] && make)
+		spaces[n] = calloc(1, sizeof(struct space));
+	return spaces[n];
+}
+
+static bool space_has(const struct port_want *want)
+{
+	const struct space *s = space_of(want, false);
+	uint16_t port = ntohs(want->addr.port);
+
+	return s && s->has[port / 64] >> port % 64 & 1;
+}
+
+static void space_set(const struct port_want *want, bool has)
+{
+	struct space *s = space_of(want, has);
+	uint16_t port = ntohs(want->addr.port);
+
+	if (s && has)
+		s->has[port / 64] |= 1ull << port % 64;
+	else if (s)
+		s->has[port / 64] &= ~(1ull << port % 64);
 }
 
 int portmap_add(struct port **ret_port, const struct port_want *want)
 {
+	struct claiming c = claim(want, NULL);
 	struct port *p;
 
-	if (taken(want, NULL))
+	if (c.taken)
 		return -EADDRINUSE;
+	if (c.count >= SHARE_MAX)
+		return -ENOBUFS;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
@@ -251,6 +309,7 @@ int portmap_add(struct port **ret_port, const struct port_want *want)
 	rcu_read_lock();
 	cds_lfht_add(map, hash_of(want->guest, want->type, want->addr.port), &p->node);
 	rcu_read_unlock();
+	space_set(want, true);
 	*ret_port = p;
 	return 0;
 }
@@ -265,7 +324,7 @@ int portmap_add_any(struct port **ret_port, struct port_want *want, uint16_t *cu
 				  ? (uint16_t)EPHEMERAL_FIRST
 				  : (uint16_t)(*cursor + 1);
 		want->addr.port = htons(*cursor);
-		if (skip && skip(want))
+		if (space_has(want) || (skip && skip(want)))
 			continue;
 		r = portmap_add(ret_port, want);
 		if (r != -EADDRINUSE)
@@ -281,9 +340,13 @@ static void port_free(struct rcu_head *rcu)
 
 void portmap_del(struct port *p)
 {
+	struct port_want want = p->want;
+
 	rcu_read_lock();
 	cds_lfht_del(map, &p->node);
 	rcu_read_unlock();
+	if (!claim(&want, p).count)
+		space_set(&want, false);
 	call_rcu(&p->rcu, port_free);
 }
 
@@ -294,7 +357,7 @@ static void set_state(struct port *p, enum port_state state)
 
 int portmap_listen(struct port *p)
 {
-	if (taken(&p->want, p))
+	if (claim(&p->want, p).taken)
 		return -EADDRINUSE;
 	set_state(p, PORT_LISTENING);
 	return 0;
@@ -335,5 +398,10 @@ void portmap_stop(void)
 		cds_lfht_destroy(map, NULL);
 	}
 	map = NULL;
+	for (size_t i = 0; i < space_count; i++)
+		free(spaces[i]);
+	free(spaces);
+	spaces = NULL;
+	space_count = 0;
 	portmap_thread_end();
 }

@@ -48,9 +48,9 @@ void portmap_stop(void);
 void portmap_thread_begin(void);
 void portmap_thread_end(void);
 
-/* One thread changes the map. 0, -EADDRINUSE or -ENOMEM. */
+/* One thread changes the map. 0, -EADDRINUSE, -ENOBUFS (too many share it) or -ENOMEM. */
 int portmap_add(struct port **ret_port, const struct port_want *want);
-/* The same with the first free port of [first, last], looked for from *cursor on;
+/* The same with the first port of [first, last] that nobody has, looked for from *cursor on;
  * @skip (or NULL) tells of ports that are not to be given. -EADDRNOTAVAIL: none. */
 int portmap_add_any(struct port **ret_port, struct port_want *want, uint16_t *cursor,
 		    bool (*skip)(const struct port_want *want));

@@ -240,11 +240,67 @@ static void all_are_listed(void **state)
 	assert_int_equal(count, 100);
 }
 
+/* With SO_REUSEPORT as many as like share a port; but a chain is walked by others. */
+static void many_share_a_port(void **state)
+{
+	struct port_want w = want(1, SOCK_DGRAM, "0.0.0.0", 80);
+	struct port *ports[300];
+	uint32_t count = 0;
+	int r = 0;
+
+	(void)state;
+	w.reuseport = true;
+	while (count < 300 && !(r = portmap_add(&ports[count], &w)))
+		count++;
+	assert_int_equal(r, -ENOBUFS);
+	assert_int_equal(count, 256);
+	portmap_del(ports[--count]);
+	assert_int_equal(portmap_add(&ports[count], &w), 0);
+	count++;
+	while (count)
+		portmap_del(ports[--count]);
+}
+
+/* bind(0) gives what nobody has, also when all the others are taken. */
+static void last_free_port(void **state)
+{
+	static struct port *ports[65536];
+	struct port_want w = want(1, SOCK_STREAM, "127.0.0.1", 0);
+	struct port_want other = want(1, SOCK_STREAM, "10.0.0.1", 40000);
+	struct port *p, *elsewhere;
+	uint16_t cursor = 0;
+	uint32_t count = 0;
+
+	(void)state;
+	elsewhere = add(&other);
+	while (!portmap_add_any(&ports[count], &w, &cursor, NULL))
+		count++;
+	assert_int_equal(count, 60999 - 32768); /* all but the one on another address */
+	assert_int_equal(portmap_add_any(&p, &w, &cursor, NULL), -EADDRNOTAVAIL);
+	w.type = SOCK_DGRAM; /* another protocol, another guest */
+	p = NULL;
+	assert_int_equal(portmap_add_any(&p, &w, &cursor, NULL), 0);
+	portmap_del(p);
+	w.type = SOCK_STREAM;
+	w.guest = 2;
+	assert_int_equal(portmap_add_any(&p, &w, &cursor, NULL), 0);
+	portmap_del(p);
+	w.guest = 1;
+	portmap_del(elsewhere);
+	assert_int_equal(portmap_add_any(&p, &w, &cursor, NULL), 0);
+	assert_int_equal(ntohs(p->want.addr.port), 40000);
+	portmap_del(p);
+	while (count)
+		portmap_del(ports[--count]);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		CASE(many_share_a_port),
+		CASE(last_free_port),
 		CASE(guests_and_protocols_are_apart),
 		CASE(wildcard_stands_in_the_way),
 		CASE(port_is_free_again),
