@@ -401,6 +401,8 @@ static char *reading_line(char *text, int text_len, void *data)
 			;
 		text[0] = '\0';
 	}
+	/* inih takes an indented line for the rest of the value before */
+	memmove(text, text + strspn(text, " \t"), strlen(text + strspn(text, " \t")) + 1);
 	section_begin(r, text);
 	return text;
 }

@@ -89,7 +89,7 @@ static bool is_machine(const struct canal_addr *a)
 	bool multicast = a->family == AF_INET ? a->ip[0] >= 224 : a->ip[0] == 0xff;
 
 	return plain.family == a->family && !addr_any(a) && !addr_loopback(a) && !multicast &&
-	       !(a->family == AF_INET && !a->ip[0]);
+	       !vnet_is_stand_in(a) && !(a->family == AF_INET && !a->ip[0]);
 }
 
 static int machine_parse(const char *value, int family, struct canal_addr *ret)
@@ -145,7 +145,7 @@ static int host_parse(char *text, struct canal_addr *ret)
 		text[len - 1] = '\0';
 		text++;
 	}
-	if (ip_parse(text, ret))
+	if (ip_parse(text, ret) || addr_plain(ret).family != ret->family)
 		return -EINVAL;
 	return brackets == (ret->family == AF_INET6) ? 0 : -EINVAL;
 }
@@ -222,7 +222,8 @@ static int net_parse(char *text, struct allow_rule *rule)
 		text++;
 	}
 	bits = rule->net.port;
-	if (ip_parse(text, &rule->net))
+	/* what a guest names is made plain first: a mapped one would never be met */
+	if (ip_parse(text, &rule->net) || addr_plain(&rule->net).family != rule->net.family)
 		return -EINVAL;
 	rule->net.port = (uint16_t)bits;
 	bits = rule->net.family == AF_INET ? 32 : 128;

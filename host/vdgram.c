@@ -241,6 +241,10 @@ bool vdgram_heard(struct sock *s, struct canal_addr *ret_from)
 
 	addr_from_sockaddr(&from, &s->op_name);
 	from = addr_plain(&from);
+	if (vnet_is_forged(s->channel->guest, &from) && !peer_find(s, peer_hash(&from))) {
+		s->channel->guest->denied++;
+		return false;
+	}
 	if (s->rx_from)
 		peer_note(s, &from, s->rx_from->number);
 	else if (!s->own_linked && !peer_find(s, peer_hash(&from)))

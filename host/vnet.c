@@ -17,7 +17,8 @@
  *
  * The other way round, something that comes from the host's loopback is seen to
  * come from the alias, and where there is none from a stand-in: a peer at
- * 127.0.0.1 would be the guest itself, and programs trust that.
+ * 127.0.0.1 would be the guest itself, and programs trust that. Somebody outside who
+ * really has such an address, or that of a guest, is not let in.
  *
  * Invariants
  *  1. No address that a guest names reaches the host's loopback but the alias.
@@ -128,11 +129,21 @@ struct canal_addr vnet_own(const struct guest *g, int family)
 	return first && g->address.family ? g->address : g->address6;
 }
 
+static bool is_alias(const struct guest *g, const struct canal_addr *to)
+{
+	return addr_same_ip(to, &g->alias) || addr_same_ip(to, &g->alias6);
+}
+
 /* --- seen from the guest ----------------------------------------------- */
 
 bool vnet_is_stand_in(const struct canal_addr *a)
 {
 	return addr_same_ip(a, &stand_in4) || addr_same_ip(a, &stand_in6);
+}
+
+bool vnet_is_forged(const struct guest *g, const struct canal_addr *from)
+{
+	return guest_at(from) || vnet_is_stand_in(from) || is_alias(g, from);
 }
 
 void vnet_seen(const struct guest *g, struct canal_addr *a)
@@ -201,11 +212,6 @@ static void route_self(struct guest *g, const struct canal_addr *to, struct vnet
 		ret->from = to->family == AF_INET ? loopback4 : loopback6;
 	with_port(&ret->to, to->port);
 	with_port(&ret->from, 0);
-}
-
-static bool is_alias(const struct guest *g, const struct canal_addr *to)
-{
-	return addr_same_ip(to, &g->alias) || addr_same_ip(to, &g->alias6);
 }
 
 static int route_away(struct guest *g, const struct canal_addr *to, struct vnet_route *ret)

@@ -22,6 +22,9 @@ int vnet_route(struct guest *g, const struct canal_addr *to, struct vnet_route *
 bool vnet_is_own(const struct guest *g, const struct canal_addr *a);
 /* What the guest sees of an address of the host's side, that something came from. */
 void vnet_seen(const struct guest *g, struct canal_addr *a);
+/* Whether an address from outside is one that means something else to @g: a guest, or
+ * the host's loopback. Who bears it there is not to pass for those. */
+bool vnet_is_forged(const struct guest *g, const struct canal_addr *from);
 /* The guest's own address, for a peer of @family. */
 struct canal_addr vnet_own(const struct guest *g, int family);
 /* The stand-in for the host's loopback where a guest has no alias: replies only. */

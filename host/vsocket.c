@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "portmap.h"
 #include "publish.h"
@@ -352,6 +353,17 @@ struct sock *vsock_turn(struct sock *l)
 	return next && next->state == CANAL_SOCK_LISTENING && next->domain == l->domain ? next : l;
 }
 
+/* A host that itself has that address connects from it to it. */
+static bool is_host(int fd, const struct canal_addr *peer)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct canal_addr here;
+
+	return !getsockname(fd, (struct sockaddr *)&ss, &len) && addr_from_sockaddr(&here, &ss) &&
+	       addr_same_ip(&here, peer);
+}
+
 int vsock_accept(struct sock *l, struct canal_addr *ret_peer)
 {
 	struct sockaddr_storage ss;
@@ -360,6 +372,12 @@ int vsock_accept(struct sock *l, struct canal_addr *ret_peer)
 	if (fd < 0)
 		return fd;
 	addr_from_sockaddr(ret_peer, &ss);
+	if (vnet_is_forged(l->channel->guest, ret_peer) && !is_host(fd, ret_peer)) {
+		l->channel->guest->denied++;
+		close(fd);
+		errno = ECONNABORTED;
+		return -1;
+	}
 	vnet_seen(l->channel->guest, ret_peer);
 	return fd;
 }

@@ -289,6 +289,43 @@ def test_real_client_address(net, published):
             assert guest("c.getsockname()") == ["10.77.0.2", 80]
 
 
+@pytest.fixture
+def borrowed():
+    """Adds an address to this machine's loopback, for as long as the test lasts."""
+    added = []
+
+    def add(address):
+        done = subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], capture_output=True)
+        if done.returncode:
+            pytest.skip("no right to add an address")
+        added.append(address)
+    yield add
+    for address in added:
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+@pytest.mark.parametrize("address", ["10.77.0.2", "10.77.0.3", ALIAS, "192.0.0.8"],
+                         ids=["the guest", "another", "alias", "stand-in"])
+def test_client_with_address_of_a_guest(net, published, borrowed, address):
+    """Who really has an address that means something else to the guest does not pass for that."""
+    borrowed(address)
+    guest = net("web1")
+    guest("l = listener('0.0.0.0', 80)")
+    with connect(published["web1"], source=address) as peer:
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(100) == b""
+    with connect(published["web1"]):  # the one that guest accepts is the next
+        guest("c, who = l.accept()")
+        assert guest("who[0]") == ALIAS
+    guest("u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('0.0.0.0', 53))")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((address, 0))
+        peer.sendto(b"forged", ("127.0.0.1", published["dns"]))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.sendto(b"true", ("127.0.0.1", published["dns"]))
+        assert guest("u.recvfrom(100)[0]") == "true"
+
+
 def test_host_loopback_without_alias(net, published):
     """A client of the host's loopback is never seen as the guest's own, nor can it be called."""
     guest = net("web2")
@@ -718,6 +755,10 @@ OTHER = "[guest b]\nsocket = /s/b\naddress = 10.77.0.3\n"
     (WHOLE + "publish = 0:80\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
     (WHOLE + "allow = 10.0.0.0/33\n", 4, "expected ADDRESS[/BITS][:PORT]"),
     (WHOLE + "allow = example.org\n", 4, "expected ADDRESS[/BITS][:PORT]"),
+    (WHOLE + "allow = ::ffff:10.0.0.0/104\n", 4, "expected ADDRESS[/BITS][:PORT]"),
+    (WHOLE + "publish = [::ffff:127.0.0.1]:80:80\n", 4, "expected [ADDRESS:]PORT:PORT[/udp]"),
+    (WHOLE + "address6 = 100::8\n", 4, "an IPv6 address of one machine"),
+    (WHOLE + "publish = 80:80\n  publish = 81\n", 5, "publish = 81: expected [ADDRESS:]PORT:PORT"),
     (WHOLE + "host-alias = 0.0.0.0\n", 4, "an address of one machine"),
     (WHOLE + "max-sockets = 1\n", 4, "from 64 to 32768"),
     (WHOLE + "channel-memory = 1\n", 4, "from 2M"),
@@ -748,6 +789,8 @@ def test_configuration_is_good(bin_dir, work_dir, programs):
     path = work_dir / "good.conf"
     path.write_text("[canald]\nmax-sockets = 100\n" + WHOLE + """\
 publish = 8080:80   ; all addresses
+  publish = 8082:82
+	publish = 8083:83 ; indented
 publish = 127.0.0.1:8443:443/tcp
 publish = [::1]:8443:443
 publish = 8080:80/udp
