@@ -44,7 +44,7 @@
 /* A channel that was closed may go on sending for so long. */
 #define CLOSE_NS 20000000000ull
 /* Doorbells for nothing in a second, before they are not heard for a while. */
-#define BELLS_MAX 20000
+#define BELLS_MAX 2000
 #define DEAF_NS 10000000ull
 #define SECOND_NS 1000000000ull
 
@@ -165,9 +165,9 @@ static void channels_drop(struct vm *vm)
 {
 	for (uint32_t i = 0; i < CANAL_MAIL_CHANNELS; i++)
 		channel_drop(vm, i);
-	if (vm->opening)
-		guestmem_unview(&vm->ram, &vm->opening->view);
-	vm->opening = NULL;
+	if (vm->opening.under_way)
+		guestmem_unview(&vm->ram, &vm->channel[vm->opening.number].view);
+	vm->opening.under_way = false;
 	if (vm->ram.fd >= 0)
 		guestmem_close(&vm->ram);
 	vm->ready = false;
@@ -212,16 +212,32 @@ static int rule_broken(const struct vm *vm, enum broken rule, int result, const 
 
 /* --- requests ---------------------------------------------------------- */
 
-/* A QEMU that can rename files must not have canald read another guest's RAM for it. */
+static bool is_file(const struct guestmem *m, const char *path)
+{
+	struct stat st;
+
+	return path[0] && !lstat(path, &st) && st.st_dev == m->dev && st.st_ino == m->ino;
+}
+
+/*
+ * A QEMU that can make links must not have canald read another guest's RAM for it: it
+ * is whose section names the file itself, else who came first.
+ */
 static bool is_anothers(const struct vm *vm)
 {
+	bool named = is_file(&vm->ram, vm->guest->memory_path);
 	struct guest *g;
-	struct stat st;
 
 	cds_list_for_each_entry(g, &guests, link)
 	{
-		if (g != vm->guest && g->memory_path[0] && !stat(g->memory_path, &st) &&
-		    st.st_dev == vm->ram.dev && st.st_ino == vm->ram.ino)
+		const struct vm *other = g->vm;
+
+		if (g == vm->guest)
+			continue;
+		if (!named && is_file(&vm->ram, g->memory_path))
+			return true;
+		if (other && other->ram.base && other->ram.dev == vm->ram.dev &&
+		    other->ram.ino == vm->ram.ino)
 			return true;
 	}
 	return false;
@@ -263,56 +279,56 @@ static int serve_reset(struct vm *vm, const struct canal_mail *m)
 }
 
 /* For people: the guest, and the program as the guest calls it. */
-static void program_name(const struct vm *vm, const struct canal_mail *m, char *name, size_t len)
+static void program_name(const struct vm *vm, const struct vm_opening *o, char *name, size_t len)
 {
 	size_t at = (size_t)snprintf(name, len, "%s/", vm->guest->name);
 
-	for (size_t i = 0; i < sizeof(m->name) && m->name[i] && at + 1 < len; i++)
-		name[at++] = isgraph((unsigned char)m->name[i]) && m->name[i] != '"' ? m->name[i]
+	for (size_t i = 0; i < sizeof(o->name) && o->name[i] && at + 1 < len; i++)
+		name[at++] = isgraph((unsigned char)o->name[i]) && o->name[i] != '"' ? o->name[i]
 										     : '_';
 	name[at] = '\0';
 }
 
 /* The view is the channel's from now on. */
-static int channel_begin(struct vm *vm, const struct canal_mail *m, struct channel *ch)
+static int channel_begin(struct vm *vm, const struct vm_opening *o, struct channel *ch)
 {
 	struct client *c;
 	int r;
 
 	ch->vm = vm;
-	ch->vm_number = m->channel;
-	vm->channel[m->channel].ch = ch;
+	ch->vm_number = o->number;
+	vm->channel[o->number].ch = ch;
 	r = channel_attach(ch, vm->poller);
 	if (!r)
-		r = channel_add_client(ch, FD_REMOTE, 0, m->uid, &c);
+		r = channel_add_client(ch, FD_REMOTE, 0, o->uid, &c);
 	if (r)
 		channel_reap(ch);
 	return r;
 }
 
 /* Its memory is mapped. */
-static int open_finish(struct vm *vm, const struct canal_mail *m)
+static int open_finish(struct vm *vm, const struct vm_opening *o)
 {
-	struct vm_channel *vc = &vm->channel[m->channel];
+	struct vm_channel *vc = &vm->channel[o->number];
 	char name[sizeof(vc->ch->name)];
 	const struct channel_origin from = {
 		.transport = &transport_vm,
 		.guest = vm->guest,
 		.shape = &vm->shape,
 		.base = vc->view.base,
-		.uid = m->uid,
-		.pid = (pid_t)m->pid,
+		.uid = o->uid,
+		.pid = (pid_t)o->pid,
 		.name = name,
 	};
 	struct channel *ch;
 	int r;
 
-	program_name(vm, m, name, sizeof(name));
+	program_name(vm, o, name, sizeof(name));
 	r = channel_create(&ch, &from);
 	if (r)
 		guestmem_unview(&vm->ram, &vc->view);
 	else
-		r = channel_begin(vm, m, ch);
+		r = channel_begin(vm, o, ch);
 	vc->open = !r;
 	return r;
 }
@@ -320,18 +336,18 @@ static int open_finish(struct vm *vm, const struct canal_mail *m)
 /* Some more of the channel that is being opened. */
 static void open_go_on(struct vm *vm)
 {
-	struct vm_channel *vc = vm->opening;
+	struct vm_channel *vc = &vm->channel[vm->opening.number];
 	int r = guestmem_map(&vm->ram, &vc->view, MAPS_A_PASS);
 
 	vm->poller->work++; /* no sleep before it is there */
 	if (r > 0)
 		return;
-	vm->opening = NULL;
+	vm->opening.under_way = false;
 	if (r)
 		guestmem_unview(&vm->ram, &vc->view);
 	else
-		r = open_finish(vm, &vm->open_mail);
-	mail_answer(vm, vm->open_pos, r, true);
+		r = open_finish(vm, &vm->opening);
+	mail_answer(vm, vm->opening.pos, r, true);
 }
 
 /* A channel that an honest driver may ask for, and does not get. */
@@ -364,9 +380,8 @@ static int serve_open(struct vm *vm, const struct canal_mail *m, uint64_t pos)
 		return rule_broken(vm, BROKEN_EXTENT, r, "extents that cannot be a channel");
 	if (r)
 		return open_refused(vm, r);
-	vm->opening = vc;
-	vm->open_mail = *m;
-	vm->open_pos = pos;
+	vm->opening = (struct vm_opening){ true, m->channel, m->uid, m->pid, "", pos };
+	memcpy(vm->opening.name, m->name, sizeof(m->name));
 	open_go_on(vm);
 	return LATER;
 }
@@ -542,7 +557,7 @@ static void mails_hear(struct vm *vm)
 {
 	struct canal_mail m;
 
-	if (vm->hearing || !vm->ready || vm->opening)
+	if (vm->hearing || !vm->ready || vm->opening.under_way)
 		return;
 	vm->hearing = true;
 	for (int i = 0; i < MAILS_A_PASS && mail_next(vm, &m) && is_light(m.op); i++)
@@ -587,9 +602,10 @@ static void mails_serve(struct vm *vm)
 	struct canal_mail m;
 
 	vm->inrs_left = INRS_A_PASS;
-	if (vm->opening)
+	if (vm->opening.under_way)
 		open_go_on(vm);
-	for (int i = 0; i < MAILS_A_PASS && !vm->opening && vm->inrs_left && mail_next(vm, &m);
+	for (int i = 0;
+	     i < MAILS_A_PASS && !vm->opening.under_way && vm->inrs_left && mail_next(vm, &m);
 	     i++) {
 		mail_take(vm, &m);
 		if (is_heavy(m.op))
@@ -690,9 +706,11 @@ static void bell_rings(struct engine_handle *h, uint32_t events)
 	vm->bell_work = work;
 	if (vm->bells < BELLS_MAX)
 		return;
-	vm->bells = 0;
 	vm->deaf_until_ns = now + DEAF_NS;
 	bell_watch(vm, false);
+	if (vm->bells > BELLS_MAX) /* counted in this second already */
+		return;
+	vm->bells++;
 	canal_fetch_add(&broken_count[BROKEN_BELLS], 1);
 	host_log_limited(LOG_NOTICE, "guest=%s: rings the doorbell too often", vm->guest->name);
 }

@@ -102,6 +102,14 @@ struct vm_channel {
 	struct guestmem_view view;
 };
 
+/* An OPEN that is being served; nothing behind it is, meanwhile. */
+struct vm_opening {
+	bool under_way;
+	uint32_t number, uid, pid;
+	char name[16];
+	uint64_t pos;
+};
+
 struct vm {
 	struct guest *guest;
 	struct cds_list_head link; /* all of them; main thread */
@@ -121,10 +129,8 @@ struct vm {
 	uint64_t region_len;
 	uint32_t channels, pins;
 	struct guestmem_share share;
-	uint64_t pos;               /* of the next request */
-	struct vm_channel *opening; /* OPEN is being served, and nothing behind it; NULL */
-	struct canal_mail open_mail;
-	uint64_t open_pos;
+	uint64_t pos; /* of the next request */
+	struct vm_opening opening;
 	uint32_t closes;    /* channels that are closing */
 	uint32_t inrs_left; /* for UNDUMMY, in this pass */
 	uint64_t passes;

@@ -5,12 +5,13 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "guest.h"
+#include "machine.h"
 
 #define ANSWER_MS 10000
 
@@ -131,11 +132,26 @@ static void *table(const struct guest *g, const struct canal_table *t)
 	return g->base + t->offset;
 }
 
+void guest_place(struct guest *g)
+{
+	g->region = (void *)g->base;
+	g->shape = *g->region;
+	g->inr = table(g, &g->shape.inr);
+	g->wait = table(g, &g->shape.wait);
+	g->call = table(g, &g->shape.call);
+	g->set = table(g, &g->shape.set);
+	g->sub = table(g, &g->shape.sub);
+}
+
 void guest_open(struct guest *g)
 {
 	struct canal_local packet = packet_of(CANAL_LOCAL_HELLO);
 	int fds[2], error;
 
+	if (the_machine) {
+		machine_guest_open(the_machine, g, 0, 3);
+		return;
+	}
 	memset(g, 0, sizeof(*g));
 	g->conn = conn_open();
 	snprintf(packet.text, sizeof(packet.text), "hostile");
@@ -154,20 +170,18 @@ void guest_open(struct guest *g)
 		       g->region_fd, 0);
 	if (g->base == MAP_FAILED)
 		fail("mmap: %s", strerror(errno));
-	g->region = (void *)g->base;
-	g->shape = *g->region;
-	g->inr = table(g, &g->shape.inr);
-	g->wait = table(g, &g->shape.wait);
-	g->call = table(g, &g->shape.call);
-	g->set = table(g, &g->shape.set);
-	g->sub = table(g, &g->shape.sub);
+	guest_place(g);
 }
 
 void guest_close(struct guest *g)
 {
-	munmap(g->base, g->len);
 	for (unsigned int i = 0; i < g->fd_count; i++)
 		close(g->fds[i]);
+	if (g->machine)
+		machine_guest_close(g);
+	munmap(g->base, g->len);
+	if (g->machine)
+		return;
 	close(g->region_fd);
 	close(g->kick);
 	close(g->conn);
@@ -196,14 +210,17 @@ bool guest_closed(const struct guest *g)
 {
 	struct pollfd pfd = { .fd = g->conn, .events = POLLRDHUP };
 
-	return poll(&pfd, 1, 0) == 1;
+	return g->machine ? machine_guest_closed(g) : poll(&pfd, 1, 0) == 1;
 }
 
 void guest_wait_closed(const struct guest *g, unsigned int ms)
 {
 	struct pollfd pfd = { .fd = g->conn, .events = POLLRDHUP };
+	uint64_t until = now_ms() + ms;
 
-	if (poll(&pfd, 1, (int)ms) != 1)
+	while (g->machine && !guest_closed(g) && now_ms() < until)
+		nap_us(1000);
+	if (g->machine ? !guest_closed(g) : poll(&pfd, 1, (int)ms) != 1)
 		fail("the channel was not closed");
 }
 
@@ -293,14 +310,48 @@ uint32_t guest_number(struct guest *g)
 	return n;
 }
 
-void guest_dummy(struct guest *g, uint32_t n)
+int guest_near(struct guest *g, uint32_t n, uint32_t generation)
 {
 	struct canal_local packet = packet_of(CANAL_LOCAL_DUMMY);
 	int ends[2];
 
+	if (g->machine) {
+		machine_dummy(g, CANAL_MAIL_DUMMY, n, generation);
+		return eventfd(0, EFD_CLOEXEC); /* stands for it */
+	}
 	packet.number = n;
-	packet.extra = guest_sock(g, n)->generation;
+	packet.extra = generation;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		fail("socketpair: %s", strerror(errno));
+	conn_send(g->conn, &packet, sizeof(packet), &ends[1], 1);
+	close(ends[1]);
+	return ends[0];
+}
+
+void guest_near_close(struct guest *g, int fd, uint32_t n, uint32_t generation)
+{
+	close(fd);
+	if (g->machine)
+		machine_dummy(g, CANAL_MAIL_UNDUMMY, n, generation);
+}
+
+void guest_dummy(struct guest *g, uint32_t n)
+{
+	guest_keep(g, guest_near(g, n, guest_sock(g, n)->generation));
+}
+
+void guest_waiter(struct guest *g, uint32_t slot)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_WAITER);
+	int ends[2];
+
+	if (g->machine) {
+		machine_waiter(g, slot, g->wait[slot].serial);
+		return;
+	}
+	packet.number = slot;
+	packet.extra = g->wait[slot].serial;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
 		fail("socketpair: %s", strerror(errno));
 	conn_send(g->conn, &packet, sizeof(packet), &ends[1], 1);
 	close(ends[1]);

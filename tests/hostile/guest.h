@@ -7,6 +7,7 @@
  *	chains.c	legal requests in orders that no libcanal makes
  *	random.c	scribbling, flipping fields, random requests, kicks
  *	control.c	the control connection and its descriptors
+ *	machine*.c	the same as a virtual machine, and its lies: machine.h
  *	hostile.c	which of them to run
  *
  * Random numbers come from a seed. Every wait has a limit; a test that cannot
@@ -32,7 +33,11 @@
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define FDS_MAX 4096
 
+struct machine; /* machine.h */
+
 struct guest {
+	struct machine *machine; /* whose channel @number it is; NULL: a process */
+	uint32_t number;
 	int conn, region_fd, kick;
 	uint8_t *base;
 	uint64_t len;
@@ -75,6 +80,8 @@ int conn_send(int conn, const void *packet, size_t len, const int *fds, unsigned
 int conn_answer(int conn, struct canal_local *packet, int fds[2]);
 struct canal_local packet_of(uint16_t type);
 
+/* Finds the tables of a region that is mapped. */
+void guest_place(struct guest *g);
 void guest_open(struct guest *g);
 void guest_close(struct guest *g);
 /* Another process of the channel: its own connection and client number. */
@@ -102,7 +109,12 @@ void guest_sync(struct guest *g);
 
 struct canal_sock *guest_sock(const struct guest *g, uint32_t n);
 uint32_t guest_number(struct guest *g);
+/* The near end of a dummy whose far end canald got; and its end. */
+int guest_near(struct guest *g, uint32_t n, uint32_t generation);
+void guest_near_close(struct guest *g, int fd, uint32_t n, uint32_t generation);
 void guest_dummy(struct guest *g, uint32_t n);
+/* A bell for that wait slot's use. */
+void guest_waiter(struct guest *g, uint32_t slot);
 /* A number, INR_SOCKET and a dummy. */
 uint32_t guest_socket(struct guest *g, int domain, int type);
 struct canal_addr loopback(uint16_t port);
@@ -130,5 +142,12 @@ void run_storm(uint64_t seed);
 void run_control(uint64_t seed);
 void run_flood(uint64_t seed);
 void run_deaths(uint64_t seed);
+void run_lies(uint64_t seed);
+void run_bells(uint64_t seed);
+void run_mailbox(uint64_t seed);
+void run_vanish(uint64_t seed);
+void run_steal(uint64_t seed);
+void run_refs(uint64_t seed);
+void run_honest(uint64_t seed);
 
 #endif

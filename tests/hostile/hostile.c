@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: hostile SOCKET PART[/NAME] SEED [VICTIM-PORT]
+ * usage: hostile SOCKET PART[/NAME] SEED [VICTIM-PORT [RAM]]
  *
- * One part of what guest.h lists; with NAME one case of it only.
+ * One part of what guest.h lists; with NAME one case of it only. With RAM, a path,
+ * it is a virtual machine whose RAM is that file: SOCKET is QEMU's. RAM+ is one of
+ * more than 4 GiB.
  */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "guest.h"
+#include "machine.h"
 
 #define SECONDS_MAX 100
 
@@ -20,8 +22,23 @@ static const struct {
 	{ "cases", run_cases },       { "stalled", run_stalled }, { "chains", run_chains },
 	{ "scribble", run_scribble }, { "flip", run_flip },       { "requests", run_requests },
 	{ "storm", run_storm },       { "control", run_control }, { "flood", run_flood },
-	{ "deaths", run_deaths },
+	{ "deaths", run_deaths },     { "lies", run_lies },       { "bells", run_bells },
+	{ "mailbox", run_mailbox },   { "vanish", run_vanish },   { "refs", run_refs },
+	{ "honest", run_honest },     { "steal", run_steal },
 };
+
+static void machine_start(char *ram)
+{
+	static struct machine machine;
+	size_t len = strlen(ram);
+	bool large = len && ram[len - 1] == '+';
+
+	if (large)
+		ram[len - 1] = '\0';
+	machine_ram(&machine, ram, large ? 6 * GIB : 512 * MIB);
+	machine_connect(&machine);
+	the_machine = &machine;
+}
 
 int main(int argc, char **argv)
 {
@@ -38,6 +55,10 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	alarm(SECONDS_MAX);
+	if (argc > 5)
+		machine_start(argv[5]);
+	if (argc > 5 && strcmp(argv[2], "steal"))
+		machine_reset(the_machine);
 	only = strchr(argv[2], '/');
 	if (only)
 		*only++ = '\0';

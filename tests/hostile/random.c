@@ -8,7 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "guest.h"
+#include "machine.h"
 
 /* --- a guest that has something of everything --------------------------- */
 
@@ -19,16 +19,7 @@ struct furnished {
 
 static void add_waiter(struct guest *g, uint32_t slot)
 {
-	struct canal_local packet = packet_of(CANAL_LOCAL_WAITER);
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends))
-		fail("socketpair: %s", strerror(errno));
-	packet.number = slot;
-	packet.extra = g->wait[slot].serial;
-	conn_send(g->conn, &packet, sizeof(packet), &ends[1], 1);
-	close(ends[1]);
-	guest_keep(g, ends[0]);
+	guest_waiter(g, slot);
 	g->wait[slot].owner = g->client;
 	g->wait[slot].sock = CANAL_NONE;
 	g->wait[slot].armed = 1;
@@ -40,8 +31,8 @@ static void furnish(struct furnished *f)
 
 	guest_open(g);
 	for (uint32_t slot = 0; slot < 8; slot++)
-		add_waiter(g, slot * 40);
-	g->region->wait_used = 320;
+		add_waiter(g, slot * 30);
+	g->region->wait_used = 240;
 	f->listener = guest_listener(g, 8);
 	guest_pair(g, f->listener, &f->a, &f->b);
 	f->udp = guest_socket(g, AF_INET, SOCK_DGRAM);
@@ -117,7 +108,7 @@ static void stir(struct furnished *f, uint64_t *rnd, uint32_t mask)
 	guest_kick(&f->g);
 	if (!(mask & RING_AND_HEADER))
 		guest_post(&f->g, ops[random_below(rnd, ARRAY_LEN(ops) - !!random_below(rnd, 50))],
-			   socks[random_below(rnd, 4)], random_below(rnd, 320), "", 1);
+			   socks[random_below(rnd, 4)], random_below(rnd, 240), "", 1);
 	if (!random_below(rnd, 3))
 		nap_us(10);
 }
@@ -177,12 +168,17 @@ static void flip(uint32_t *at, uint32_t good, uint64_t *rnd)
  * socket. The first record that furnish() put there was of 40 bytes. */
 #define RECORD_LEN (1024 - (uint32_t)sizeof(struct canal_dgram))
 #define RECORDS (CANAL_CHUNK / 1024 - 1)
-#define RECORD_CHUNK 8000u
+
+/* In the middle of the arena: guest_put() takes the first ones. */
+static uint32_t middle_chunk(const struct guest *g)
+{
+	return g->shape.tx.count / 2;
+}
 
 static struct canal_dgram *record_at(struct guest *g, uint32_t n)
 {
-	return (void *)(g->base + g->shape.tx.offset + (uint64_t)RECORD_CHUNK * CANAL_CHUNK + 40 +
-			1024 * n);
+	return (void *)(g->base + g->shape.tx.offset + (uint64_t)middle_chunk(g) * CANAL_CHUNK +
+			40 + 1024 * n);
 }
 
 static void *flip_main(void *arg)
@@ -193,16 +189,16 @@ static void *flip_main(void *arg)
 	while (!canal_read_once(&me->stop)) {
 		uint32_t n = random_below(&me->rnd, 4);
 
-		flip(&guest_sock(g, me->f->a)->tx.chunk[n], 8100 + n, &me->rnd);
+		flip(&guest_sock(g, me->f->a)->tx.chunk[n], middle_chunk(g) + 100 + n, &me->rnd);
 		flip(&record_at(g, random_below(&me->rnd, RECORDS))->len, RECORD_LEN, &me->rnd);
 		flip(&g->call[2].len, 4, &me->rnd);
 		flip(&g->call[2].out_max, 4, &me->rnd);
 		flip(&g->call[2].name, SO_KEEPALIVE, &me->rnd);
-		flip(&g->set[n].slot, 40, &me->rnd);
-		flip(&g->wait[40].sock, me->f->b, &me->rnd);
+		flip(&g->set[n].slot, 30, &me->rnd);
+		flip(&g->wait[30].sock, me->f->b, &me->rnd);
 		canal_write_once(&g->set[n].ready, (uint32_t)nasty(&me->rnd));
 		canal_write_once(&g->sub[n].pending, 0);
-		canal_write_once(&g->wait[40 * n].armed, 1);
+		canal_write_once(&g->wait[30 * n].armed, 1);
 		canal_write_once(&guest_sock(g, me->f->a)->wr_waiters, ~0ull);
 	}
 	return NULL;
@@ -240,8 +236,8 @@ static void flip_guest(uint64_t *rnd, uint64_t until)
 	furnish(&f);
 	tail = guest_sock(&f.g, f.udp)->tx.tail;
 	for (uint32_t i = 0; i < CANAL_FIFO_CHUNKS; i++) {
-		guest_sock(&f.g, f.udp)->tx.chunk[i] = RECORD_CHUNK;
-		guest_sock(&f.g, f.a)->tx.chunk[i] = 8100 + i;
+		guest_sock(&f.g, f.udp)->tx.chunk[i] = middle_chunk(&f.g);
+		guest_sock(&f.g, f.a)->tx.chunk[i] = middle_chunk(&f.g) + 100 + i;
 	}
 	for (uint32_t i = 0; i <= RECORDS; i++)
 		*record_at(&f.g, i) = (struct canal_dgram){
@@ -335,10 +331,9 @@ static struct canal_addr own_place(struct chaos *c)
 static void renew(struct chaos *c, uint32_t i)
 {
 	struct guest *g = &c->g;
-	int ends[2];
 
 	if (c->near[i] >= 0) {
-		close(c->near[i]);
+		guest_near_close(g, c->near[i], c->sock[i], c->generation[i]);
 		if (below(c, 2))
 			post(g, CANAL_INR_CLOSE, c->sock[i], 0);
 	} else if (c->type[i]) {
@@ -349,17 +344,8 @@ static void renew(struct chaos *c, uint32_t i)
 	c->type[i] = below(c, 3) ? SOCK_STREAM : SOCK_DGRAM;
 	c->generation[i] = guest_sock(g, c->sock[i])->generation;
 	post(g, CANAL_INR_SOCKET, c->sock[i], below(c, 6) ? AF_INET : AF_INET6, c->type[i]);
-	if (below(c, 8)) {
-		struct canal_local packet = packet_of(CANAL_LOCAL_DUMMY);
-
-		packet.number = c->sock[i];
-		packet.extra = c->generation[i];
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
-			fail("socketpair: %s", strerror(errno));
-		conn_send(g->conn, &packet, sizeof(packet), &ends[1], 1);
-		close(ends[1]);
-		c->near[i] = ends[0];
-	}
+	if (below(c, 8))
+		c->near[i] = guest_near(g, c->sock[i], c->generation[i]);
 }
 
 static void send_some(struct chaos *c, uint32_t i)
@@ -395,7 +381,8 @@ static void receive(struct chaos *c, uint32_t i)
 		if (below(c, 2) && n < c->g.shape.sock.count) { /* and is used without a dummy */
 			post(&c->g, CANAL_INR_CLOSE, c->sock[place], 1);
 			if (c->near[place] >= 0)
-				close(c->near[place]);
+				guest_near_close(&c->g, c->near[place], c->sock[place],
+						 c->generation[place]);
 			c->near[place] = -1;
 			c->sock[place] = n;
 			c->type[place] = SOCK_STREAM;
@@ -447,6 +434,19 @@ static void resolve(struct chaos *c)
 	guest_post(&c->g, CANAL_INR_RESOLVE, 0, slot, "", 1);
 }
 
+/* A transfer by reference, or the end of one; a slot has one at a time. */
+static void reference(struct chaos *c, uint32_t n)
+{
+	static const uint8_t ops[] = { CANAL_INR_SEND_REF, CANAL_INR_RECV_REF };
+	uint32_t slot = 100 + below(c, 20);
+
+	if (!below(c, 3) || c->g.call[slot].state == CANAL_INR_REQUESTED)
+		post(&c->g, CANAL_INR_REF_STOP, n, slot);
+	else
+		machine_ref_post(&c->g, ops[below(c, 2)], n, slot, VA + below(c, 4096) * 600,
+				 1 + below(c, 200000), below(c, 2));
+}
+
 static void request(struct chaos *c)
 {
 	struct guest *g = &c->g;
@@ -482,7 +482,7 @@ static void request(struct chaos *c)
 		break;
 	case 11:
 		post(g, below(c, 2) ? CANAL_INR_TX : CANAL_INR_RX,
-		     below(c, 4) ? n : below(c, 32768), 0);
+		     below(c, 4) ? n : below(c, g->shape.sock.count), 0);
 		break;
 	case 12:
 	case 13:
@@ -492,13 +492,17 @@ static void request(struct chaos *c)
 		option(c, n);
 		break;
 	case 15:
-		post(g, CANAL_INR_SUBSCRIBE, n, below(c, 100), below(c, 1024), EPOLLIN | EPOLLOUT);
+		post(g, CANAL_INR_SUBSCRIBE, n, below(c, 100), below(c, g->shape.set.count),
+		     EPOLLIN | EPOLLOUT);
 		break;
 	case 16:
 		post(g, CANAL_INR_UNSUBSCRIBE, 0, below(c, 100));
 		break;
 	case 17:
 		resolve(c);
+		break;
+	case 18:
+		reference(c, n);
 		break;
 	default:
 		send_some(c, i);
@@ -515,6 +519,8 @@ static uint32_t chaos_guest(uint64_t *seed)
 	for (uint32_t i = 0; i < 60; i++)
 		add_waiter(&c.g, 1 + i);
 	c.g.region->wait_used = 61;
+	if (c.g.machine)
+		machine_translate(&c.g);
 	for (uint32_t i = 0; i < SOCKS; i++)
 		renew(&c, i);
 	for (; done < REQUESTS_A_GUEST && !guest_closed(&c.g); done++) {
