@@ -133,22 +133,22 @@ struct poller {
 	uint32_t asleep; /* handshake with poller_call() */
 	/* its own */
 	struct cds_list_head channels;
-	uint32_t channel_count;         /* read by other threads */
-	struct cds_list_head tx_busy;   /* struct sock.tx_link */
-	struct cds_list_head rx_ready;  /* struct sock.rx_link */
-	struct cds_list_head trim;      /* struct sock.trim_link: hold RX chunks */
-	struct cds_list_head dead;      /* freed after the next flush */
-	struct cds_list_head starved;   /* struct sock.starved_link: sock_starve() */
-	struct cds_list_head vms;       /* struct vm.poller_link */
-	struct cds_list_head ref_ready; /* struct sock.ref_link */
-	struct cds_list_head handing;   /* struct sock.handing_link */
-	struct cds_list_head passed;    /* struct sock.passed_link */
+	uint32_t channel_count;                      /* read by other threads */
+	struct cds_list_head tx_busy;                /* struct sock.tx_link */
+	struct cds_list_head rx_ready;               /* struct sock.rx_link */
+	struct cds_list_head trim;                   /* struct sock.trim_link: hold RX chunks */
+	struct cds_list_head dead;                   /* freed after the next flush */
+	struct cds_list_head starved;                /* struct sock.starved_link: sock_starve() */
+	struct cds_list_head vms;                    /* struct vm.poller_link */
+	struct cds_list_head ref_ready;              /* struct sock.ref_link */
+	struct cds_list_head handing;                /* struct sock.handing_link */
+	struct cds_list_head passed;                 /* struct sock.passed_link */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
-	uint8_t *bounce;                /* pump.c; NULL: not needed yet */
-	uint64_t ref_left;              /* bytes of transfers, in this pass */
-	uint64_t now_ns;                /* of this pass */
-	uint64_t crowded_until_ns;      /* more runnable threads than cores */
-	uint64_t work;                  /* things done in this pass */
+	uint8_t *bounce;                             /* pump.c; NULL: not needed yet */
+	uint64_t ref_left;                           /* bytes of transfers, in this pass */
+	uint64_t now_ns;                             /* of this pass */
+	uint64_t crowded_until_ns;                   /* more runnable threads than cores */
+	uint64_t work;                               /* things done in this pass */
 	uint32_t tx_busy_count;
 	bool tx_idling; /* some socket of tx_busy is */
 	uint64_t trim_at_ns;
@@ -198,7 +198,7 @@ struct vpeers;  /* vdgram.c */
 /* How canald reaches the processes of a channel; on its poller. */
 struct transport {
 	const char *name;
-	bool fences; /* heavy fences (S2) reach its processes: they run on our kernel */
+	bool fences;         /* heavy fences (S2) reach its processes: they run on our kernel */
 	uint32_t spin_looks; /* unless configured; 0: by the number of CPUs */
 	/* Ends the sleep of an armed slot whose wait_fd is there. False: not now. */
 	bool (*wake)(struct channel *ch, uint32_t slot);
@@ -256,7 +256,7 @@ struct client {
 	pid_t pid;
 	uid_t uid;
 	struct channel *channel;
-	uint64_t table; /* vm: root of its translation table, guest-physical; 0: none */
+	uint64_t table;      /* vm: root of its translation table, guest-physical; 0: none */
 	struct stock *stock; /* stock.c; NULL: none */
 	struct engine_handle control;
 	struct cds_list_head link; /* channel.clients */
@@ -454,7 +454,7 @@ struct sock {
 	struct cds_list_head far_link; /* poller.far_table */
 	struct cds_list_head handing_link, passed_link;
 	uint64_t passed_until_ns; /* 0: not passed on, or adopted */
-	uint64_t handed_head; /* consumed of RX, by the host */
+	uint64_t handed_head;     /* consumed of RX, by the host */
 	struct canal_addr local, peer;
 	struct canal_addr asked; /* where the last connect() of a stream goes */
 	struct cds_list_head tx_link, rx_link, trim_link, subs;
@@ -512,13 +512,13 @@ struct sock {
 	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
-	bool far_ours;   /* canald made the pair, and has the far end alone */
-	bool far_ready;  /* may have bytes for TX */
-	bool far_gone;   /* no descriptor of the dummy is left */
-	bool far_unread; /* and there were bytes in it that nobody read */
-	bool far_clean;  /* and nothing is left to be read on this side */
-	bool handed;     /* the host consumes RX */
-	bool handing;    /* soon: a thread of the guest is at RX still */
+	bool far_ours;                 /* canald made the pair, and has the far end alone */
+	bool far_ready;                /* may have bytes for TX */
+	bool far_gone;                 /* no descriptor of the dummy is left */
+	bool far_unread;               /* and there were bytes in it that nobody read */
+	bool far_clean;                /* and nothing is left to be read on this side */
+	bool handed;                   /* the host consumes RX */
+	bool handing;                  /* soon: a thread of the guest is at RX still */
 	bool handed_full, handed_over; /* the dummy is full; has been told the end */
 };
 
@@ -542,7 +542,7 @@ int sock_kernel(struct sock *s); /* makes the kernel socket if need be */
 int sock_bind(struct sock *s, const struct canal_addr *a);
 int sock_connect(struct sock *s, const struct canal_addr *a);
 int sock_shutdown(struct sock *s, int how);
-void sock_set_far(struct sock *s, int fd); /* owns @fd; or FD_REMOTE */
+void sock_set_far(struct sock *s, int fd);                         /* owns @fd; or FD_REMOTE */
 void sock_set_far_ours(struct sock *s, const struct far_end *end); /* owns it */
 /* @never: the guest made no dummy for it. */
 void sock_close_hint(struct sock *s, uint32_t client, bool never);
