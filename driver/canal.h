@@ -139,6 +139,7 @@ struct canal_device {
 	unsigned int still;                                 /* looks since it last moved */
 	struct canal_channel *channel[CANAL_MAIL_CHANNELS]; /* by number */
 	struct list_head channels;                          /* all, also those that are over */
+	unsigned int closing;                               /* channels that wait for CLOSE */
 	struct list_head translations;                      /* of processes that live */
 	u64 pending;            /* bits of `pending` that were too many for one interrupt */
 	wait_queue_head_t wait; /* state, queue_len */

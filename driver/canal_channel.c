@@ -244,6 +244,10 @@ static void close_done(struct canal_request *request)
 		spin_unlock_irq(&ch->dev->lock);
 	}
 	channel_bury(ch);
+	spin_lock_irq(&ch->dev->lock);
+	ch->dev->closing--;
+	spin_unlock_irq(&ch->dev->lock);
+	wake_up_all(&ch->dev->wait);
 	canal_channel_put(ch);
 }
 
@@ -259,6 +263,7 @@ static void channel_over(struct canal_channel *ch)
 	if (!ch->opened)
 		ch->let_go = true;
 	ch->dead = true;
+	dev->closing += tell;
 	spin_unlock_irq(&dev->lock);
 	if (!tell) {
 		channel_bury(ch);
@@ -434,28 +439,13 @@ static int channel_announce(struct canal_channel *ch, unsigned int extents, bool
 	return err < 0 ? err : layout_read(ch);
 }
 
-/**
- * canal_channel_open() - a new channel for the calling process
- * @dev:    the device
- * @ret_ch: the channel
- *
- * Context: process context; waits for canald.
- * Return: 0 with one user, who is the caller; -errno as canal_uapi.h lists them.
- */
-int canal_channel_open(struct canal_device *dev, struct canal_channel **ret_ch)
+static int channel_try(struct canal_device *dev, u32 most, u64 region_len,
+		       struct canal_channel **ret_ch)
 {
-	struct canal_channel *ch;
-	u64 region_len = 0;
+	struct canal_channel *ch = channel_new(dev, region_len);
 	bool later = false;
-	u32 pins, most;
-	int err = canal_device_ready(dev);
+	int err;
 
-	if (err)
-		return err;
-	most = canal_device_limit(dev, &region_len, &pins);
-	if (!most || !region_len || region_len % (2u << 20) || region_len > REGION_LEN_MOST)
-		return most ? -EPROTO : -ENODEV;
-	ch = channel_new(dev, region_len);
 	if (!ch)
 		return -ENOMEM;
 	err = channel_number(ch, most);
@@ -473,6 +463,46 @@ int canal_channel_open(struct canal_device *dev, struct canal_channel **ret_ch)
 	return err;
 }
 
+/* Until a channel that is over has given back what it had. False: there is none, or
+ * nobody waits any more. */
+static bool close_wait(struct canal_device *dev)
+{
+	unsigned int before = READ_ONCE(dev->closing);
+
+	return before &&
+	       wait_event_killable_timeout(dev->wait,
+					   READ_ONCE(dev->closing) < before ||
+						   READ_ONCE(dev->state) != CANAL_DEVICE_READY,
+					   msecs_to_jiffies(READ_ONCE(canal_timeout_ms))) > 0;
+}
+
+/**
+ * canal_channel_open() - a new channel for the calling process
+ * @dev:    the device
+ * @ret_ch: the channel
+ *
+ * Context: process context; waits for canald, also for the memory and the numbers of
+ * channels that are being closed.
+ * Return: 0 with one user, who is the caller; -errno as canal_uapi.h lists them.
+ */
+int canal_channel_open(struct canal_device *dev, struct canal_channel **ret_ch)
+{
+	unsigned int tries = CANAL_MAIL_CHANNELS;
+	u64 region_len = 0;
+	u32 pins, most;
+	int err = canal_device_ready(dev);
+
+	if (err)
+		return err;
+	most = canal_device_limit(dev, &region_len, &pins);
+	if (!most || !region_len || region_len % (2u << 20) || region_len > REGION_LEN_MOST)
+		return most ? -EPROTO : -ENODEV;
+	do
+		err = channel_try(dev, most, region_len, ret_ch);
+	while ((err == -ENOMEM || err == -EBUSY) && tries-- && close_wait(dev));
+	return err;
+}
+
 int canal_channel_find(struct canal_device *dev, u64 id, u64 token, struct canal_channel **ret_ch)
 {
 	struct canal_channel *ch;
@@ -486,10 +516,9 @@ int canal_channel_find(struct canal_device *dev, u64 id, u64 token, struct canal
 		err = -EACCES;
 		if (ch->token != token)
 			break;
-		err = -ENODEV;
-		if (!ch->dead && !ch->clients) { /* its last process has left */
-			err = -ENOENT;
-		} else if (!ch->dead && refcount_inc_not_zero(&ch->users)) {
+		/* -ENOENT: its last process has left */
+		err = ch->lost ? -ENODEV : -ENOENT;
+		if (!ch->dead && ch->clients && refcount_inc_not_zero(&ch->users)) {
 			canal_channel_get(ch);
 			*ret_ch = ch;
 			err = 0;

@@ -125,6 +125,16 @@ static void *bad_pointer(void)
 	return (void *)(uintptr_t)0xffff888000000000ull;
 }
 
+#define RUN_PAGES 64u
+
+static uint8_t *map_at(uint64_t address, size_t len)
+{
+	void *at = mmap((void *)(uintptr_t)address, len, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
 /* --- tests ------------------------------------------------------------- */
 
 static void test_unattached(void)
@@ -393,19 +403,17 @@ static void test_pin(void)
 	CHECK(!pin(p.fd, buf + most / 2, most / 2, 1));
 	CHECK(mremap(buf + most / 2, most / 2, most, MREMAP_MAYMOVE) != MAP_FAILED);
 	/* More than may be pinned, in turn, all over the address space. */
-	for (uint64_t i = 0; i < 3ull * p.at.pins && i < 20000; i++) {
-		uint8_t *page =
-			mmap((void *)(uintptr_t)(0x100000000000ull + (i << 30) % (1ull << 45)),
-			     4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (uint64_t i = 0; i < 3ull * p.at.pins / RUN_PAGES && i < 320; i++) {
+		uint8_t *pages = map_at(0x100000000000ull + (i << 30), RUN_PAGES << 12);
 
-		if (page == MAP_FAILED)
+		if (!pages)
 			break;
-		if (pin(p.fd, page, 4096, 1)) {
+		if (pin(p.fd, pages, RUN_PAGES << 12, 1)) {
 			CHECK(!"pin once more");
 			break;
 		}
 		if (i % 3)
-			munmap(page, 4096);
+			munmap(pages, RUN_PAGES << 12);
 	}
 	place_end(&p);
 }
@@ -432,7 +440,7 @@ static void test_pin_race(void)
 	race_buf = mmap(NULL, 16 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i < 2; i++)
 		CHECK(!pthread_create(&threads[i], NULL, race_pin, NULL));
-	for (int i = 0; i < 256; i++) {
+	for (int i = 0; i < 128; i++) {
 		CHECK(mmap(race_buf, 16 << 12, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == race_buf);
 		race_buf[i % (16 << 12)] = (uint8_t)i;
@@ -482,15 +490,6 @@ static void test_pin_twice(void)
  * run lie in different tables of each level, and are unmapped meanwhile. */
 #define FAR_FIRST 0x200000000000ull
 #define FAR_COUNT 400
-#define RUN_PAGES 64u
-
-static uint8_t *map_at(uint64_t address, size_t len)
-{
-	void *at = mmap((void *)(uintptr_t)address, len, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
-}
 
 static void *drop_tables(void *arg)
 {

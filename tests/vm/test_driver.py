@@ -22,10 +22,11 @@ def abuse(guest, bin_dir):
     return guest.machine
 
 
+@pytest.mark.seconds(240)
 @pytest.mark.parametrize("uid", [0, 1000], ids=["root", "user"])
 def test_abuse(abuse, uid):
     """Wrong arguments, races and sudden ends: each refused, none noticed by the kernel."""
-    told = abuse.run(["driver_abuse"], uid=uid, seconds=110)
+    told = abuse.run(["driver_abuse"], uid=uid, seconds=220)
     assert told.returncode == 0, told.describe()
 
 
