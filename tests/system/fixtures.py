@@ -63,15 +63,20 @@ def canal_off(request):
     return request.config.getoption("canal_off")
 
 
-@pytest.fixture(scope="session")
-def bin_dir():
+def built(*names):
+    """The directory of the build's programs, where `names` must be."""
     root = harness.HERE.parents[1]
     path = pathlib.Path(os.environ.get("CANAL_BUILD", root / "build/release")).resolve() / "bin"
-    missing = [name for name in ("canald", "canal-run", "canalctl") if not (path / name).exists()]
+    missing = [name for name in names if not (path / name).exists()]
     if missing:
         pytest.exit(f"no {', '.join(missing)} in {path}: build the release preset, set CANAL_BUILD, "
                     "or pass --canal-off", returncode=2)
     return path
+
+
+@pytest.fixture(scope="session")
+def bin_dir():
+    return built("canald", "canal-run", "canalctl")
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,7 @@ With --canal-off the guest uses a virtio-net card on a tap and its own kernel in
 Environment: CANAL_BUILD names the build tree (default build/release); CANAL_VM_ACCEL is kvm or tcg.
 """
 
-import os
 import pathlib
-import shutil
 import sys
 import tempfile
 
@@ -20,9 +18,9 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent),
                 str(pathlib.Path(__file__).resolve().parents[1] / "system")]
 
 import harness  # noqa: E402
-import image  # noqa: E402
-from limits import (TEST_SECONDS, pytest_runtest_call, pytest_runtest_makereport,  # noqa: E402, F401
-                    pytest_runtest_setup, pytest_runtest_teardown)
+from fixtures import (built, files_dir, free_port, pytest_collection_modifyitems, pytest_configure,  # noqa: E402, F401
+                      pytest_runtest_call, pytest_runtest_makereport, pytest_runtest_setup, pytest_runtest_teardown,
+                      session_dir, work_dir)
 from world import GuestSide, World  # noqa: E402
 
 BIG_LEN = 24 << 20
@@ -33,49 +31,9 @@ def pytest_addoption(parser):
     parser.addoption("--keep", action="store_true", help="keep the working directory")
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", f"seconds(n): longest run of a test (default {TEST_SECONDS})")
-    config.addinivalue_line("markers", "canal_only: has no meaning with --canal-off")
-
-
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("canal_off"):
-        skip = pytest.mark.skip(reason="--canal-off")
-        for item in items:
-            if item.get_closest_marker("canal_only"):
-                item.add_marker(skip)
-
-
 @pytest.fixture(scope="session")
 def bin_dir():
-    path = pathlib.Path(os.environ.get("CANAL_BUILD", image.ROOT / "build/release")).resolve() / "bin"
-    missing = [name for name in ("canald", "canal-run", "guest-agent") if not (path / name).exists()]
-    if missing:
-        pytest.exit(f"no {', '.join(missing)} in {path}: build the release preset, or set CANAL_BUILD", returncode=2)
-    return path
-
-
-@pytest.fixture(scope="session")
-def session_dir(request):
-    """Short (UNIX socket paths) and readable by servers that drop their privileges."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="canal-vm-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    if not request.config.getoption("keep"):
-        shutil.rmtree(path)
-
-
-@pytest.fixture(scope="session")
-def free_port():
-    return harness.Ports()
-
-
-@pytest.fixture(scope="session")
-def files_dir(session_dir):
-    path = session_dir / "files"
-    path.mkdir()
-    path.chmod(0o755)
-    return path
+    return built("canald", "canal-run", "guest-agent")
 
 
 @pytest.fixture(scope="session")
@@ -95,13 +53,6 @@ def world(request, bin_dir, session_dir, free_port):
     work_dir.chmod(0o755)
     with World(bin_dir, work_dir, not request.config.getoption("canal_off"), free_port=free_port, **wanted) as found:
         yield found
-
-
-@pytest.fixture
-def work_dir(session_dir):
-    path = pathlib.Path(tempfile.mkdtemp(prefix="test-", dir=session_dir))
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture
