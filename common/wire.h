@@ -397,6 +397,9 @@ struct canal_region {
 	/* lines 10 and 11, handshake, of a virtual machine only: wait slots to be
 	 * woken, a bit each; the host sets, the driver's interrupt handler takes */
 	canal_u64 woken[16] CANAL_NEW_LINE;
+	/* line 12, written by the host before the guest sees it: IPv4 and IPv6 of a guest
+	 * with addresses of its own; family 0: none */
+	struct canal_addr own[2] CANAL_NEW_LINE;
 };
 
 #define CANAL_AT(what, bytes) _Static_assert((what) == (bytes), "layout of the wire: " #what)
@@ -424,7 +427,8 @@ CANAL_AT(sizeof(struct canal_table), 16);
 CANAL_AT(offsetof(struct canal_region, broken), 192);
 CANAL_AT(offsetof(struct canal_region, sub_free), 192 + 6 * 64);
 CANAL_AT(offsetof(struct canal_region, woken), 192 + 7 * 64);
-CANAL_AT(sizeof(struct canal_region), 192 + 9 * 64);
+CANAL_AT(offsetof(struct canal_region, own), 192 + 9 * 64);
+CANAL_AT(sizeof(struct canal_region), 192 + 10 * 64);
 _Static_assert(sizeof(struct canal_ref) <= CANAL_CALL_DATA, "a struct canal_ref fits a call");
 
 #endif

@@ -21,6 +21,7 @@
  *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	resolve.c	getaddrinfo and its relatives
+ *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
  *	vsocket.c	AF_VSOCKET for programs that opt in by source
  *	log.c		messages; trace*.c the calls, for CANAL_LOG=debug
  *

@@ -5,6 +5,7 @@
  * Purpose and rules: intercept.h. A list made here is freed by libc's own
  * freeaddrinfo() (resolve.c), which is therefore not exported.
  */
+#include <ifaddrs.h>
 #include <netdb.h>
 
 #include "intercept.h"
@@ -79,4 +80,20 @@ EXPORT struct hostent *gethostbyname(const char *name)
 
 	libcanal_init();
 	return host_is_ours() ? gethostbyname2(name, AF_INET) : real(gethostbyname)(name);
+}
+
+/* Freed by libc's freeifaddrs(). */
+EXPORT int getifaddrs(struct ifaddrs **list)
+{
+	int saved_errno = errno;
+	int ret;
+
+	TRACED(getifaddrs, list);
+	libcanal_init();
+	if (!libcanal_preloaded)
+		return real(getifaddrs)(list);
+	ret = interfaces_list(list);
+	if (ret == 0)
+		errno = saved_errno;
+	return (int)give(ret);
 }

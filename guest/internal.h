@@ -115,4 +115,11 @@ bool host_is_ours(void);
 int host_lookup(const char *name, int family, struct hostent *h, char *buf, size_t len,
 		int *ret_h_errno);
 
+/* --- interfaces.c ------------------------------------------------------ */
+
+struct ifaddrs;
+int interfaces_list(struct ifaddrs **ret_list);
+#define INTERFACES_KERNEL 1
+int interfaces_ioctl(unsigned long request, void *arg);
+
 #endif

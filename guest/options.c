@@ -283,9 +283,11 @@ static int dummy_ioctl(int fd, unsigned long request, void *arg)
 /* Questions about interfaces, routes and the like, which a UNIX socket cannot answer. */
 static int network_ioctl(struct sock_ref ref, unsigned long request, void *arg)
 {
-	int fd = real(socket)(ref.domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int ret;
+	int fd, ret = interfaces_ioctl(request, arg);
 
+	if (ret != INTERFACES_KERNEL)
+		return ret;
+	fd = real(socket)(ref.domain, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	ret = dummy_ioctl(fd, request, arg);

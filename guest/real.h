@@ -13,6 +13,7 @@
 #define CANAL_REAL_H
 
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>

@@ -191,6 +191,7 @@ TRACE(int, TRACE_EAI, getaddrinfo,
       (const char *node, const char *service, const struct addrinfo *hints,
        struct addrinfo **list_),
       (node, service, hints, list_), NAMES, "zzHL", A(node), A(service), A(hints), A(list_))
+TRACE(int, TRACE_INT, getifaddrs, (struct ifaddrs * *list_), (list_), NAMES, "")
 TRACE(struct hostent *, TRACE_POINTER, gethostbyname, (const char *name), (name), NAMES, "z",
       A(name))
 TRACE(struct hostent *, TRACE_POINTER, gethostbyname2, (const char *name, int family),

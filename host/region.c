@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "guest.h"
 #include "host.h"
 
 const struct channel_shape shape_local = {
@@ -119,6 +120,10 @@ void region_begin(struct channel *ch)
 		.udplite = settings.udplite && !ch->guest,
 	};
 
+	if (ch->guest) {
+		layout.own[0] = ch->guest->address;
+		layout.own[1] = ch->guest->address6;
+	}
 	layout.region_len = ch->region_len = layout_fill(&layout, &ch->shape);
 	region_place(ch, &layout);
 	memcpy(ch->region, &layout, sizeof(layout));

@@ -156,6 +156,37 @@ def own_address():
     return None
 
 
+# --- its own addresses ------------------------------------------------------------------------------
+
+def interfaces(net, name=None):
+    """What programs/interfaces.py finds in a guest, or at the main socket."""
+    path = net.work_dir / f"{name}.sock" if name else net.canald.socket
+    told = net.programs.run([net.bin_dir / "canal-run", "--socket", path, "--", PYTHON, HERE / "programs/interfaces.py"],
+                            env=harness.environment(CANAL_FALLBACK="deny"))
+    return json.loads(told.stdout)
+
+
+def test_interfaces_are_the_guests(net):
+    """The loopback, and canal0 with the guest's addresses; nothing of the host's."""
+    found = interfaces(net, "web1")
+    assert {name for name, *_ in found["listed"]} == {"lo", "canal0"}
+    assert ["canal0", "10.77.0.2", "255.255.255.255"] in found["listed"]
+    assert ["canal0", "fd77::2", ":".join(["ffff"] * 8)] in found["listed"]
+    assert found["configured"] == [["lo", "127.0.0.1"], ["canal0", "10.77.0.2"]]
+    assert found["needed"] == 2 and found["one"] == 1
+    assert (found["address"], found["mask"]) == ("10.77.0.2", "255.255.255.255")
+    assert found["flags"] & 1  # IFF_UP
+    assert found["lo"] == "127.0.0.1"
+    assert found["other"] == found["join"] == "ENODEV"
+
+
+def test_interfaces_of_the_plain_policy(net):
+    """Without addresses of its own a program sees what the kernel says."""
+    found = interfaces(net)
+    assert found["address"] == "ENODEV"
+    assert "canal0" not in {name for name, *_ in found["listed"]}
+
+
 # --- ports ------------------------------------------------------------------------------------------
 
 def test_port_80_three_times(net, published):

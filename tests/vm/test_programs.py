@@ -100,6 +100,17 @@ def test_names_resolve(guest):
     assert guest.run([PYTHON, "-c", named]).stdout == "guest\n"
 
 
+@pytest.mark.canal_only
+def test_interfaces(guest, world):
+    """Its own address, at an interface that its kernel does not have."""
+    found = json.loads(guest.python("interfaces.py").stdout)
+    assert ["canal0", world.address("vm1"), "255.255.255.255"] in found["listed"]
+    assert ["canal0", world.address("vm1")] in found["configured"]
+    assert "127.0.0.1" in {text for _, text, _ in found["listed"]}
+    assert found["address"] == world.address("vm1")
+    assert found["join"] == "ENODEV"
+
+
 # --- the guest as server ------------------------------------------------------------------------
 
 def test_nginx_serves_curl(native, guest_nginx, world, work_dir, big_file):
