@@ -147,6 +147,7 @@ void run_bells(uint64_t seed);
 void run_mailbox(uint64_t seed);
 void run_vanish(uint64_t seed);
 void run_steal(uint64_t seed);
+void run_kept(uint64_t seed);
 void run_refs(uint64_t seed);
 void run_honest(uint64_t seed);
 

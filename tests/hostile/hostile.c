@@ -24,7 +24,7 @@ static const struct {
 	{ "storm", run_storm },       { "control", run_control }, { "flood", run_flood },
 	{ "deaths", run_deaths },     { "lies", run_lies },       { "bells", run_bells },
 	{ "mailbox", run_mailbox },   { "vanish", run_vanish },   { "refs", run_refs },
-	{ "honest", run_honest },     { "steal", run_steal },
+	{ "honest", run_honest },     { "steal", run_steal },     { "kept", run_kept },
 };
 
 static void machine_start(char *ram)

@@ -610,6 +610,35 @@ void run_mailbox(uint64_t seed)
 	printf("%u resets\n", resets);
 }
 
+/* --- a canald that goes, and the next one -------------------------------- */
+
+#define CANALDS 3
+#define RESTART_MS 60000
+
+/* QEMU notices nothing: the driver sees a new epoch, and begins again. */
+void run_kept(uint64_t seed)
+{
+	struct machine *m = the_machine;
+
+	(void)seed;
+	for (int i = 1; i <= CANALDS; i++) {
+		uint64_t until = now_ms() + RESTART_MS;
+
+		while (machine_thrown(m) && !canal_load_acquire(&m->mail->epoch))
+			nap_us(1000);
+		still_works(m);
+		printf("works %d\n", i);
+		fflush(stdout);
+		while (i < CANALDS &&
+		       (!machine_thrown(m) || !canal_load_acquire(&m->mail->epoch))) {
+			if (now_ms() > until)
+				fail("no other canald came");
+			nap_us(1000);
+		}
+	}
+	machine_vanish(m);
+}
+
 /* --- RAM that is another's ----------------------------------------------- */
 
 /* Whatever it says lies there. */
