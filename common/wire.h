@@ -183,7 +183,8 @@ enum canal_inr_op {
 	CANAL_INR_GETSOCKOPT,  /* call; value comes back in canal_call.data */
 	CANAL_INR_SUBSCRIBE,   /* arg[0] subscription, arg[1] set, arg[2] events */
 	CANAL_INR_UNSUBSCRIBE, /* arg[0] subscription; call if slot is given */
-	CANAL_INR_RESOLVE,     /* call; struct canal_resolve in canal_call.data */
+	CANAL_INR_RESOLVE,     /* call; canal_call.name is CANAL_RESOLVE_*, the question is
+				 in canal_call.data */
 	CANAL_INR_FALL,        /* a socket went to the kernel; arg[0] errno-like why */
 	CANAL_INR_SEND_REF,    /* call; struct canal_ref in canal_call.data: TX, in place.
 				 Follows what is in TX; bytes that come into TX while
@@ -246,7 +247,16 @@ struct canal_call {
 	canal_u8 data[CANAL_CALL_DATA] CANAL_NEW_LINE;
 };
 
-/* In canal_call.data of CANAL_INR_RESOLVE: the question. */
+/* What CANAL_INR_RESOLVE asks for. */
+#define CANAL_RESOLVE_LIST 0u /* getaddrinfo(): struct canal_resolve, struct canal_resolve_answer */
+#define CANAL_RESOLVE_HOST 1u /* gethostbyname(): struct canal_resolve with node and family,
+				 struct canal_resolve_host */
+#define CANAL_RESOLVE_ADDR 2u /* gethostbyaddr(): struct canal_addr, struct canal_resolve_host */
+#define CANAL_RESOLVE_DNS 3u  /* res_send(): canal_call.len bytes of a DNS query, and the
+				 answer, cut to CANAL_CALL_DATA with the bit TC set */
+#define CANAL_RESOLVE_KINDS 4u
+
+/* The question of CANAL_RESOLVE_LIST and CANAL_RESOLVE_HOST. */
 struct canal_resolve {
 	canal_s32 flags; /* AI_* */
 	canal_s32 family;
@@ -257,7 +267,7 @@ struct canal_resolve {
 	canal_u8 text[1044];   /* node, then service */
 };
 
-/* The answer: result is the number of addresses or -(EAI_*) - 1000. */
+/* The answer of a list: result is the number of addresses or -(EAI_*) - 1000. */
 struct canal_resolved {
 	struct canal_addr addr;
 	canal_s32 socktype;
@@ -275,6 +285,17 @@ struct canal_resolve_answer {
 	struct canal_resolved list[CANAL_RESOLVED_MAX];
 	canal_u8 canon[256];
 };
+
+/* The answer of a host: result is the number of addresses, or -2000 - h_errno. */
+struct canal_resolve_host {
+	canal_u16 family;
+	canal_u16 addr_len;   /* of each: 4 or 16 */
+	canal_u16 addr_count; /* they come first */
+	canal_u16 name_count; /* then the names, each with its NUL: h_name, aliases */
+	canal_u8 data[CANAL_CALL_DATA - 8];
+};
+
+#define CANAL_RESOLVE_H_ERROR(h) (-2000 - (h))
 
 /*
  * In canal_call.data of CANAL_INR_SEND_REF and CANAL_INR_RECV_REF: buffers of the
@@ -420,6 +441,7 @@ CANAL_AT(offsetof(struct canal_sock, tx), 256);
 CANAL_AT(sizeof(struct canal_sock), 256 + 2 * sizeof(struct canal_fifo));
 CANAL_AT(sizeof(struct canal_inr), 64);
 CANAL_AT(sizeof(struct canal_call), 64 + CANAL_CALL_DATA);
+CANAL_AT(sizeof(struct canal_resolve_host), CANAL_CALL_DATA);
 CANAL_AT(sizeof(struct canal_wait), 64);
 CANAL_AT(sizeof(struct canal_set), 128);
 CANAL_AT(sizeof(struct canal_sub), 64);

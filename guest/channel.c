@@ -281,11 +281,19 @@ static int call_take(struct canal_call *call, const struct call_args *args)
 	return call->result;
 }
 
+/* Posts the INR of a call that is filled in; 0 or -errno. */
+static int call_post(struct channel *ch, struct canal_inr *inr, const struct waiter *w,
+		     const struct call_args *args)
+{
+	call_fill(&ch->call[w->slot], args);
+	inr->slot = w->slot;
+	return channel_post(ch, inr);
+}
+
 int channel_call(struct channel *ch, struct canal_inr *inr, struct call_args *args)
 {
 	struct call_args none = { .level = 0 };
 	struct waiter spare, *w;
-	struct canal_call *call;
 	int err;
 
 	if (!args)
@@ -295,14 +303,37 @@ int channel_call(struct channel *ch, struct canal_inr *inr, struct call_args *ar
 	err = waiter_borrow(ch, &spare, &w);
 	if (err)
 		return err;
-	call = &ch->call[w->slot];
-	call_fill(call, args);
-	inr->slot = w->slot;
-	err = channel_post(ch, inr);
+	err = call_post(ch, inr, w, args);
 	if (!err)
-		err = wait_slot(ch, w, call_done, call);
+		err = wait_slot(ch, w, call_done, &ch->call[w->slot]);
 	if (!err)
-		err = call_take(call, args);
+		err = call_take(&ch->call[w->slot], args);
 	waiter_return(ch, w);
+	return err;
+}
+
+int channel_call_until(struct channel *ch, struct canal_inr *inr, struct call_args *args,
+		       int64_t deadline)
+{
+	struct waiter spare, *w;
+	int err;
+
+	if (args->in_len > CANAL_CALL_DATA)
+		return -EINVAL;
+	err = waiter_borrow(ch, &spare, &w);
+	if (err)
+		return err;
+	err = call_post(ch, inr, w, args);
+	if (err) {
+		canal_write_once(&ch->call[w->slot].state, CANAL_CALL_IDLE);
+		waiter_return(ch, w);
+		return err;
+	}
+	do
+		err = wait_slot_until(ch, w, call_done, &ch->call[w->slot], deadline);
+	while (err == -EINTR);
+	if (!err)
+		err = call_take(&ch->call[w->slot], args);
+	waiter_abandon(ch, w);
 	return err;
 }

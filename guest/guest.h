@@ -20,8 +20,8 @@
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
- *	resolve.c	getaddrinfo and its relatives
  *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
+ *	resolve*.c	names: resolve.h
  *	vsocket.c	AF_VSOCKET for programs that opt in by source
  *	log.c		messages; trace*.c the calls, for CANAL_LOG=debug
  *
@@ -118,6 +118,9 @@ struct call_args {
 	uint32_t *out_len; /* room, then length */
 };
 int channel_call(struct channel *ch, struct canal_inr *inr, struct call_args *args);
+/* The same as a cancellation point, and with a limit: -EAGAIN. */
+int channel_call_until(struct channel *ch, struct canal_inr *inr, struct call_args *args,
+		       int64_t deadline);
 
 /* Wakes the poller if it asked for it. Behind a full fence. */
 void channel_kick(struct channel *ch);
@@ -205,6 +208,8 @@ int waiter_get(struct channel *ch, struct waiter **ret_w);
  * for it, so that it does not take the wake-up of the sleep below. */
 int waiter_borrow(struct channel *ch, struct waiter *spare, struct waiter **ret_w);
 void waiter_return(struct channel *ch, struct waiter *w);
+/* The same where the call of the slot may not have been completed. */
+void waiter_abandon(struct channel *ch, struct waiter *w);
 /* A wait slot and its bell for something that is not a thread (an epoll set). */
 int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w);
 void waiter_release(struct channel *ch, struct waiter *w);

@@ -100,21 +100,6 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg);
 int option_fcntl(int fd, struct sock_ref ref, int cmd, void *arg);
 
-/* --- resolve.c --------------------------------------------------------- */
-
-struct addrinfo;
-/* EAI_* or 0. */
-int resolve_names(const char *node, const char *service, const struct addrinfo *hints,
-		  struct addrinfo **ret_list);
-
-/* --- resolve_host.c ---------------------------------------------------- */
-
-struct hostent;
-/* Whether gethostbyname() is canald's to answer: in a virtual machine. */
-bool host_is_ours(void);
-int host_lookup(const char *name, int family, struct hostent *h, char *buf, size_t len,
-		int *ret_h_errno);
-
 /* --- interfaces.c ------------------------------------------------------ */
 
 struct ifaddrs;

@@ -35,6 +35,7 @@
 /* of liburing */
 struct io_uring;
 struct io_uring_params;
+struct __res_state;
 
 struct real_calls {
 #define RAW(type, name, params, args) type(*name) params;

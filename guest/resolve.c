@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names: getaddrinfo by canald, so that a guest sees the names of its host.
+ * Names: getaddrinfo.
  *
- * Purpose: a name goes to canald as one call; what needs no resolver (numbers,
- * no name at all, addresses to listen on) stays with libc.
+ * Purpose: what needs no resolver (numbers, no name at all, addresses to listen
+ * on) stays with libc, and so do the guest's own files (resolve_order.c). What
+ * is not in them is asked of canald: addresses alone, to which the services,
+ * which are the guest's, are added here.
  *
  * Invariants
  *  1. The list is made as glibc makes it: one allocation for a node and its
@@ -22,9 +24,7 @@
 
 #include "addr.h"
 #include "internal.h"
-
-/* More negative than any errno: an EAI_* code of canald's. */
-#define IS_EAI(ret) ((ret) < -1000)
+#include "resolve.h"
 
 static bool is_number(const char *node)
 {
@@ -39,48 +39,48 @@ static bool needs_resolver(const char *node, const struct addrinfo *hints)
 {
 	if (!node || !node[0])
 		return false;
-	if (hints && (hints->ai_flags & (AI_NUMERICHOST | AI_PASSIVE)))
+	if (hints && (hints->ai_flags & AI_NUMERICHOST))
 		return false;
 	return !is_number(node);
 }
 
-/* --- the question ------------------------------------------------------ */
+/* --- services ------------------------------------------------------------ */
 
-static int question_fill(struct canal_resolve *q, const char *node, const char *service,
-			 const struct addrinfo *hints)
+/* The types, protocols and ports of @service, which the guest's /etc/services knows. */
+static int services(const char *service, const struct addrinfo *hints, struct addrinfo **ret_list)
 {
-	size_t node_len = strlen(node) + 1;
-	size_t service_len = service ? strlen(service) + 1 : 0;
+	const struct addrinfo any = { .ai_flags = 0 };
+	struct addrinfo ask;
 
-	if (node_len > sizeof(q->text) || service_len > sizeof(q->text) - node_len)
-		return EAI_NONAME;
-	q->flags = hints ? hints->ai_flags : AI_V4MAPPED | AI_ADDRCONFIG;
-	q->family = hints ? hints->ai_family : AF_UNSPEC;
-	q->socktype = hints ? hints->ai_socktype : 0;
-	q->protocol = hints ? hints->ai_protocol : 0;
-	q->node_len = node_len;
-	q->service_len = service_len;
-	memcpy(q->text, node, node_len);
-	if (service_len)
-		memcpy(q->text + node_len, service, service_len);
-	return 0;
+	hints = hints ? hints : &any;
+	ask = (struct addrinfo){
+		.ai_flags = AI_PASSIVE | (service ? hints->ai_flags & AI_NUMERICSERV : 0),
+		.ai_family = AF_INET,
+		.ai_socktype = hints->ai_socktype,
+		.ai_protocol = hints->ai_protocol,
+	};
+	return real(getaddrinfo)(NULL, service ? service : "0", &ask, ret_list);
 }
 
 /* --- the answer -------------------------------------------------------- */
 
-static struct addrinfo *node_make(const struct canal_resolved *r, int flags)
+static struct addrinfo *node_make(const struct canal_resolved *r, const struct addrinfo *service,
+				  int flags)
 {
+	const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)service->ai_addr;
 	struct addrinfo *ai = malloc(sizeof(*ai) + sizeof(struct sockaddr_in6));
+	struct canal_addr addr = r->addr;
 	struct sockaddr_storage ss;
 
 	if (!ai)
 		return NULL;
+	addr.port = in->sin_port;
 	*ai = (struct addrinfo){
 		.ai_flags = flags,
-		.ai_family = r->addr.family,
-		.ai_socktype = r->socktype,
-		.ai_protocol = r->protocol,
-		.ai_addrlen = addr_to_sockaddr(&r->addr, &ss),
+		.ai_family = addr.family,
+		.ai_socktype = service->ai_socktype,
+		.ai_protocol = service->ai_protocol,
+		.ai_addrlen = addr_to_sockaddr(&addr, &ss),
 		.ai_addr = (struct sockaddr *)(void *)(ai + 1),
 	};
 	memcpy(ai->ai_addr, &ss, ai->ai_addrlen);
@@ -100,26 +100,32 @@ static int list_name(struct addrinfo *first, const struct canal_resolve_answer *
 	return first->ai_canonname ? 0 : EAI_MEMORY;
 }
 
-static int list_make(const struct canal_resolve_answer *answer, int flags,
-		     struct addrinfo **ret_list)
+/* Each address with each service. */
+static int list_fill(const struct canal_resolve_answer *answer, const struct addrinfo *service,
+		     int flags, struct addrinfo **ret_first)
 {
-	struct addrinfo *first = NULL, **end = &first;
-	uint32_t count = answer->count;
-	int ret = 0;
+	uint32_t count = answer->count < CANAL_RESOLVED_MAX ? answer->count : CANAL_RESOLVED_MAX;
+	struct addrinfo **end = ret_first;
 
-	if (count > CANAL_RESOLVED_MAX)
-		count = CANAL_RESOLVED_MAX;
-	for (uint32_t i = 0; i < count && !ret; i++) {
-		*end = node_make(&answer->list[i], flags);
-		if (*end)
+	for (uint32_t i = 0; i < count; i++) {
+		for (const struct addrinfo *one = service; one; one = one->ai_next) {
+			*end = node_make(&answer->list[i], one, flags);
+			if (!*end)
+				return EAI_MEMORY;
 			end = &(*end)->ai_next;
-		else
-			ret = EAI_MEMORY;
+		}
 	}
+	return *ret_first ? 0 : EAI_NONAME;
+}
+
+static int list_make(const struct canal_resolve_answer *answer, const struct addrinfo *service,
+		     int flags, struct addrinfo **ret_list)
+{
+	struct addrinfo *first = NULL;
+	int ret = list_fill(answer, service, flags, &first);
+
 	if (!ret)
 		ret = list_name(first, answer);
-	if (!ret && !first)
-		ret = EAI_NONAME;
 	if (ret && first)
 		freeaddrinfo(first);
 	else if (!ret)
@@ -127,9 +133,30 @@ static int list_make(const struct canal_resolve_answer *answer, int flags,
 	return ret;
 }
 
-/* --- names of the guest itself ----------------------------------------- */
+/* --- who answers ---------------------------------------------------------- */
 
-#define HOSTS "/etc/hosts"
+/* EAI_*, 0, or a positive errno when canald could not be asked. */
+static int from_canald(const char *node, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **ret_list)
+{
+	int flags = hints ? hints->ai_flags : AI_V4MAPPED | AI_ADDRCONFIG;
+	struct canal_resolve_answer answer = { .count = 0 };
+	struct addrinfo *offered;
+	struct canal_resolve q;
+	int ret;
+
+	if (!ask_fill(&q, node, hints ? hints->ai_family : AF_UNSPEC, flags & ~AI_NUMERICSERV))
+		return EAI_NONAME;
+	ret = services(service, hints, &offered);
+	if (ret)
+		return ret;
+	ret = ask_list(&q, &answer);
+	if (!ret)
+		ret = list_make(&answer, offered, flags, ret_list);
+	freeaddrinfo(offered);
+	names_answered("canald");
+	return ret;
+}
 
 static bool is_localhost(const char *node)
 {
@@ -143,35 +170,7 @@ static bool is_localhost(const char *node)
 	return len == name_len || node[len - name_len - 1] == '.';
 }
 
-/* Whether a line of the file names @node. */
-static bool line_names(char *line, const char *node)
-{
-	char *word;
-
-	line[strcspn(line, "#\n")] = '\0';
-	word = strsep(&line, " \t"); /* the address */
-	while (word && (word = strsep(&line, " \t")))
-		if (strcasecmp(word, node) == 0)
-			return true;
-	return false;
-}
-
-static bool in_hosts(const char *node)
-{
-	FILE *f = fopen(HOSTS, "re");
-	char *line = NULL;
-	size_t room = 0;
-	bool found = false;
-
-	while (f && !found && getline(&line, &room, f) > 0)
-		found = line_names(line, node);
-	free(line);
-	if (f)
-		fclose(f);
-	return found;
-}
-
-/* localhost where no file says what it is. */
+/* localhost where no file says what it is: the guest, in a virtual machine too. */
 static int localhost(const char *service, const struct addrinfo *hints, struct addrinfo **ret_list)
 {
 	bool v6 = hints && hints->ai_family == AF_INET6;
@@ -184,48 +183,46 @@ static int localhost(const char *service, const struct addrinfo *hints, struct a
 	return 0;
 }
 
-/*
- * In a virtual machine what the guest's own file says, and localhost, come first:
- * they mean the guest. False: canald is to be asked.
- */
-static bool names_here(const char *node, const char *service, const struct addrinfo *hints,
-		       struct addrinfo **ret_list, int *ret)
+/* There is no such name in the files; anything else is the last word. */
+static bool is_absent(int eai)
 {
-	struct channel *ch;
-	bool local = is_localhost(node);
-
-	if (channel_get(&ch) < 0 || !ch->apart || (!local && !in_hosts(node)))
-		return false;
-	*ret = real(getaddrinfo)(node, service, hints, ret_list);
-	if (*ret && local)
-		*ret = localhost(service, hints, ret_list);
-	return *ret == 0 || local;
+	return eai == EAI_NONAME || eai == EAI_NODATA || eai == EAI_AGAIN ||
+	       eai == EAI_ADDRFAMILY || eai == EAI_FAIL;
 }
 
-/* --- both -------------------------------------------------------------- */
-
-/* 0, EAI_*, or a positive errno when canald could not be asked. */
-static int ask(const struct canal_resolve *question, struct addrinfo **ret_list)
+static int from_files(const struct names_order *order, const char *node, const char *service,
+		      const struct addrinfo *hints, struct addrinfo **ret_list)
 {
-	struct canal_inr inr = { .op = CANAL_INR_RESOLVE, .sock = CANAL_NONE };
-	struct canal_resolve_answer answer = { .count = 0 };
-	uint32_t len = sizeof(answer);
-	struct call_args args = {
-		.in = question,
-		.in_len = sizeof(*question),
-		.out = &answer,
-		.out_len = &len,
-	};
-	struct channel *ch;
-	int ret = channel_get(&ch);
+	int ret = real(getaddrinfo)(node, service, hints, ret_list);
 
-	if (ret == 0)
-		ret = channel_call(ch, &inr, &args);
-	if (IS_EAI(ret))
-		return ret + 1000 == EAI_SYSTEM ? EAI_AGAIN : ret + 1000;
-	if (ret < 0)
-		return -ret;
-	return list_make(&answer, question->flags, ret_list);
+	if (is_absent(ret) && order->apart && is_localhost(node))
+		ret = localhost(service, hints, ret_list);
+	names_answered("files");
+	return ret;
+}
+
+/* The order that the guest's nsswitch.conf gives. */
+static int in_order(const struct names_order *order, const char *node, const char *service,
+		    const struct addrinfo *hints, struct addrinfo **ret_list)
+{
+	int ret = EAI_NONAME;
+
+	if (order->files && (order->files_first || !order->ask)) {
+		ret = from_files(order, node, service, hints, ret_list);
+		if (!is_absent(ret))
+			return ret;
+	}
+	if (order->ask)
+		ret = order->error ? order->error : from_canald(node, service, hints, ret_list);
+	if (order->files_first || !order->ask || !(is_absent(ret) || ret > 0))
+		return ret;
+	if (order->files) {
+		int from = from_files(order, node, service, hints, ret_list);
+
+		if (!is_absent(from) || ret < 0)
+			return from; /* who was asked last has the last word */
+	}
+	return ret;
 }
 
 /**
@@ -236,20 +233,20 @@ static int ask(const struct canal_resolve *question, struct addrinfo **ret_list)
 int resolve_names(const char *node, const char *service, const struct addrinfo *hints,
 		  struct addrinfo **ret_list)
 {
-	struct canal_resolve question = { .flags = 0 };
-	int ret = 0;
+	struct names_order order = { .ours = false };
+	int ret;
 
-	if (!needs_resolver(node, hints))
+	if (needs_resolver(node, hints))
+		order = names_order();
+	if (!order.ours)
 		return real(getaddrinfo)(node, service, hints, ret_list);
-	if (names_here(node, service, hints, ret_list, &ret))
-		return ret;
-	ret = question_fill(&question, node, service, hints);
-	if (!ret)
-		ret = ask(&question, ret_list);
+	ret = in_order(&order, node, service, hints, ret_list);
 	if (ret <= 0)
 		return ret;
-	if (fallback_ok())
-		return real(getaddrinfo)(node, service, hints, ret_list);
-	fallback_complain(ret);
-	return EAI_AGAIN;
+	if (names_order().ours) {
+		fallback_complain(ret);
+		return EAI_AGAIN;
+	}
+	/* canald has gone meanwhile, and libc may ask */
+	return real(getaddrinfo)(node, service, hints, ret_list);
 }

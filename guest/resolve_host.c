@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names, the old way: gethostbyname and its relatives, over resolve.c.
+ * Names, the old way: gethostbyname, gethostbyaddr and their kin; and getnameinfo,
+ * which asks the same.
  *
- * Purpose: in a virtual machine without a network of its own libc's resolver has
- * nobody to ask. Elsewhere libc's own functions serve as before.
+ * Purpose: the guest's own files first, by libc, then canald (resolve_order.c).
+ * gethostent() and its kin list /etc/hosts, and are libc's alone.
  *
  * Invariants
  *  1. Everything that a struct hostent points to lies in the caller's buffer.
  *
- * Ownership and threads: host_lookup() any thread. gethostbyname() has one buffer
- * for all, as libc's.
+ * Ownership and threads: any thread.
  *
- * Failure: h_errno values; -ERANGE for a buffer that is too small.
+ * Failure: as the _r functions of glibc: a positive errno, ERANGE for a buffer
+ * that is too small; nothing found is 0 with no result and an h_errno.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
+#include "resolve.h"
+
+#define NAME_BUFFER 2048
+
+/* --- a struct hostent --------------------------------------------------------- */
 
 /* Where the next thing goes in the caller's buffer. */
 struct room {
@@ -38,107 +46,247 @@ static void *room_take(struct room *room, size_t len, size_t align)
 	return taken;
 }
 
-bool host_is_ours(void)
+/* The next name of the answer, a string that ends in it; NULL: none. */
+static const char *name_next(const struct canal_resolve_host *from, size_t *at)
 {
-	struct channel *ch;
+	const char *name = (const char *)from->data + *at;
+	size_t len = *at < sizeof(from->data) ? strnlen(name, sizeof(from->data) - *at) : 0;
 
-	return libcanal_preloaded && channel_get(&ch) == 0 && ch->apart;
+	if (*at >= sizeof(from->data) || len == sizeof(from->data) - *at)
+		return NULL;
+	*at += len + 1;
+	return name;
 }
 
-static const void *address_of(const struct addrinfo *ai)
+/* A list of pointers for @count and the NULL behind them. */
+static char **pointers(struct room *room, size_t count)
 {
-	if (ai->ai_family == AF_INET6)
-		return &((const struct sockaddr_in6 *)(const void *)ai->ai_addr)->sin6_addr;
-	return &((const struct sockaddr_in *)(const void *)ai->ai_addr)->sin_addr;
+	return room_take(room, (count + 1) * sizeof(char *), sizeof(char *));
 }
 
-static size_t list_count(const struct addrinfo *list, int family)
+static char **addresses(struct room *room, const struct canal_resolve_host *from)
 {
-	size_t count = 0;
-
-	for (; list; list = list->ai_next)
-		count += list->ai_family == family;
-	return count;
-}
-
-/* h_addr_list and the addresses. */
-static char **addresses(struct room *room, const struct addrinfo *list, int family)
-{
-	size_t len = family == AF_INET6 ? 16 : 4, count = list_count(list, family), i = 0;
-	char **to = room_take(room, (count + 1) * sizeof(*to), sizeof(*to));
-	char *ip = room_take(room, count * len, 4);
+	size_t len = from->addr_len, count = from->addr_count;
+	char **to = pointers(room, count), *ip = room_take(room, count * len, 4);
 
 	if (!to || !ip)
 		return NULL;
-	for (; list; list = list->ai_next) {
-		if (list->ai_family != family)
-			continue;
+	memcpy(ip, from->data, count * len);
+	for (size_t i = 0; i < count; i++)
 		to[i] = ip + i * len;
-		memcpy(to[i++], address_of(list), len);
-	}
-	to[i] = NULL;
+	to[count] = NULL;
 	return to;
 }
 
-static int host_fill(struct hostent *h, struct room room, const char *name, int family,
-		     const struct addrinfo *list)
+/* -ERANGE, or -EBADMSG for an answer that is not whole. */
+static int host_fill(struct hostent *h, struct room room, const struct canal_resolve_host *from)
 {
-	const char *canon = list->ai_canonname ? list->ai_canonname : name;
-	char **aliases = room_take(&room, sizeof(*aliases), sizeof(*aliases));
-	char **to = addresses(&room, list, family);
-	char *text = room_take(&room, strlen(canon) + 1, 1);
+	size_t at = (size_t)from->addr_len * from->addr_count, alias_count = from->name_count - 1u;
+	char **aliases, **to;
 
-	if (!aliases || !to || !text)
+	if (alias_count > sizeof(from->data))
+		return -EBADMSG;
+	aliases = pointers(&room, alias_count);
+	to = addresses(&room, from);
+	if (!aliases || !to)
 		return -ERANGE;
-	*aliases = NULL;
-	*h = (struct hostent){
-		.h_name = strcpy(text, canon),
-		.h_aliases = aliases,
-		.h_addrtype = family,
-		.h_length = family == AF_INET6 ? 16 : 4,
-		.h_addr_list = to,
-	};
+	h->h_name = NULL;
+	for (size_t i = 0; i <= alias_count; i++) {
+		const char *name = name_next(from, &at);
+		char *text = name ? room_take(&room, strlen(name) + 1, 1) : NULL;
+
+		if (!text)
+			return name ? -ERANGE : -EBADMSG;
+		strcpy(text, name);
+		if (i)
+			aliases[i - 1] = text;
+		else
+			h->h_name = text;
+	}
+	aliases[alias_count] = NULL;
+	h->h_aliases = aliases;
+	h->h_addrtype = from->family;
+	h->h_length = from->addr_len;
+	h->h_addr_list = to;
 	return 0;
 }
 
-static int h_error(int eai)
+/* What canald said, as the _r functions give it. @ret: 0, -h_errno, or errno. */
+static int give_host(int ret, struct hostent *h, struct room room,
+		     const struct canal_resolve_host *from, struct hostent **ret_result,
+		     int *ret_h_errno)
 {
-	switch (eai) {
-	case EAI_NONAME:
-		return HOST_NOT_FOUND;
-	case EAI_AGAIN:
-		return TRY_AGAIN;
-	case EAI_NODATA:
-	case EAI_ADDRFAMILY:
-		return NO_DATA;
-	default:
-		return NO_RECOVERY;
+	int error = 0;
+
+	names_answered("canald");
+	*ret_result = NULL;
+	if (!ret)
+		error = -host_fill(h, room, from);
+	if (error == ERANGE) {
+		*ret_h_errno = NETDB_INTERNAL;
+		return ERANGE;
 	}
+	if (ret > 0)
+		fallback_complain(ret);
+	*ret_h_errno = error ? NO_RECOVERY : ret > 0 ? TRY_AGAIN : ret < 0 ? -ret : NETDB_SUCCESS;
+	if (!ret && !error)
+		*ret_result = h;
+	/* as glibc: EAGAIN where trying again may help */
+	return *ret_h_errno == TRY_AGAIN || *ret_h_errno == NO_RECOVERY ? EAGAIN : 0;
 }
 
-/**
- * host_lookup() - gethostbyname2_r()
- *
- * Return: 0; -ENOENT with *ret_h_errno; -ERANGE: @buf is too small.
- */
-int host_lookup(const char *name, int family, struct hostent *h, char *buf, size_t len,
-		int *ret_h_errno)
+/* Found, or a buffer that is too small: libc's answer is the last word. */
+static bool settled(int error, const struct hostent *result)
 {
-	const struct addrinfo hints = {
-		.ai_family = family,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_CANONNAME,
-	};
-	struct addrinfo *list = NULL;
-	int ret = resolve_names(name, NULL, &hints, &list);
+	return result || error == ERANGE;
+}
 
-	if (ret) {
-		*ret_h_errno = h_error(ret);
-		return -ENOENT;
+/* Whether the files have the word before canald, alone or not at all. */
+static bool files_before(const struct names_order *order)
+{
+	return order->files && (order->files_first || !order->ask);
+}
+
+/* --- by name ------------------------------------------------------------------------ */
+
+static bool is_number(const char *name, int family)
+{
+	unsigned char ip[sizeof(struct in6_addr)];
+	struct in_addr old;
+
+	return inet_pton(AF_INET6, name, ip) == 1 || (family == AF_INET && inet_aton(name, &old)) ||
+	       inet_pton(AF_INET, name, ip) == 1;
+}
+
+int host_by_name(const char *name, int family, struct hostent *h, char *buf, size_t len,
+		 struct hostent **ret_result, int *ret_h_errno)
+{
+	struct canal_resolve_host answer;
+	struct names_order order = { .ours = false };
+	struct canal_resolve q;
+	int error = 0, ret;
+
+	if (!is_number(name, family) && (family == AF_INET || family == AF_INET6))
+		order = names_order();
+	if (!order.ours || !ask_fill(&q, name, family, 0))
+		return real(gethostbyname2_r)(name, family, h, buf, len, ret_result, ret_h_errno);
+	*ret_result = NULL;
+	*ret_h_errno = HOST_NOT_FOUND;
+	if (files_before(&order)) {
+		names_answered("files");
+		error = real(gethostbyname2_r)(name, family, h, buf, len, ret_result, ret_h_errno);
+		if (settled(error, *ret_result))
+			return error;
 	}
-	ret = host_fill(h, (struct room){ buf, len }, name, family, list);
-	freeaddrinfo(list);
-	if (ret)
-		*ret_h_errno = NETDB_INTERNAL;
-	return ret;
+	if (!order.ask)
+		return error;
+	ret = order.error ? order.error : ask_host(&q, &answer);
+	error = give_host(ret, h, (struct room){ buf, len }, &answer, ret_result, ret_h_errno);
+	if (settled(error, *ret_result) || !order.files || order.files_first)
+		return error;
+	return real(gethostbyname2_r)(name, family, h, buf, len, ret_result, ret_h_errno);
+}
+
+/* --- by address ------------------------------------------------------------------------ */
+
+static struct canal_addr wire_address(const void *addr, int family)
+{
+	struct canal_addr a = { .family = (canal_u16)family };
+
+	memcpy(a.ip, addr, family == AF_INET6 ? 16 : 4);
+	return a;
+}
+
+static bool is_address(socklen_t len, int family)
+{
+	return (family == AF_INET && len >= 4) || (family == AF_INET6 && len >= 16);
+}
+
+int host_by_addr(const void *addr, socklen_t addr_len, int family, struct hostent *h, char *buf,
+		 size_t len, struct hostent **ret_result, int *ret_h_errno)
+{
+	struct canal_resolve_host answer;
+	struct names_order order = { .ours = false };
+	struct canal_addr a;
+	int error = 0, ret;
+
+	if (addr && is_address(addr_len, family))
+		order = names_order();
+	if (!order.ours)
+		return real(gethostbyaddr_r)(addr, addr_len, family, h, buf, len, ret_result,
+					     ret_h_errno);
+	*ret_result = NULL;
+	*ret_h_errno = HOST_NOT_FOUND;
+	if (files_before(&order)) {
+		names_answered("files");
+		error = real(gethostbyaddr_r)(addr, addr_len, family, h, buf, len, ret_result,
+					      ret_h_errno);
+		if (settled(error, *ret_result))
+			return error;
+	}
+	if (!order.ask)
+		return error;
+	a = wire_address(addr, family);
+	ret = order.error ? order.error : ask_addr(&a, &answer);
+	error = give_host(ret, h, (struct room){ buf, len }, &answer, ret_result, ret_h_errno);
+	if (settled(error, *ret_result) || !order.files || order.files_first)
+		return error;
+	return real(gethostbyaddr_r)(addr, addr_len, family, h, buf, len, ret_result, ret_h_errno);
+}
+
+/* --- getnameinfo ------------------------------------------------------------------------- */
+
+/* The address in a sockaddr; NULL: libc is to say what is wrong with it. */
+static const void *address_in(const struct sockaddr *addr, socklen_t len)
+{
+	if (addr && addr->sa_family == AF_INET && len >= sizeof(struct sockaddr_in))
+		return &((const struct sockaddr_in *)(const void *)addr)->sin_addr;
+	if (addr && addr->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+		return &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr;
+	return NULL;
+}
+
+static int copy_name(const char *name, char *host, socklen_t host_len)
+{
+	if (strlen(name) >= host_len)
+		return EAI_OVERFLOW;
+	strcpy(host, name);
+	return 0;
+}
+
+int host_name_info(const struct sockaddr *addr, socklen_t addr_len, char *host, socklen_t host_len,
+		   char *service, socklen_t service_len, int flags)
+{
+	const void *ip = address_in(addr, addr_len);
+	struct names_order order = { .ours = false };
+	struct hostent h, *found = NULL;
+	char buf[NAME_BUFFER];
+	int h_error, ret;
+
+	if (ip && host && host_len && !(flags & NI_NUMERICHOST))
+		order = names_order();
+	if (!order.ours)
+		return real(getnameinfo)(addr, addr_len, host, host_len, service, service_len,
+					 flags);
+	/* libc: what is wrong with the arguments, the files alone, and the service */
+	if (files_before(&order)) {
+		names_answered("files");
+		ret = real(getnameinfo)(addr, addr_len, host, host_len, service, service_len,
+					flags | NI_NAMEREQD);
+		if (ret != EAI_NONAME && ret != EAI_AGAIN)
+			return ret;
+	}
+	if (host_by_addr(ip, addr->sa_family == AF_INET6 ? 16 : 4, addr->sa_family, &h, buf,
+			 sizeof(buf), &found, &h_error) == EAGAIN &&
+	    (flags & NI_NAMEREQD))
+		return EAI_AGAIN;
+	if (!found && (flags & NI_NAMEREQD))
+		return EAI_NONAME;
+	if (!found)
+		return real(getnameinfo)(addr, addr_len, host, host_len, service, service_len,
+					 flags | NI_NUMERICHOST);
+	ret = service && service_len ? real(getnameinfo)(addr, addr_len, NULL, 0, service,
+							 service_len, flags & ~NI_NAMEREQD)
+				     : 0;
+	return ret ? ret : copy_name(h.h_name, host, host_len);
 }

@@ -220,11 +220,16 @@ static int in_order(const void *a, const void *b)
 	return strcmp(((const struct function *)a)->name, ((const struct function *)b)->name);
 }
 
+/* libcanal hands sockets over to the kernel for it. */
+static bool uring_served;
+
 static void library_symbol(void *arg, const char *name, bool imported)
 {
 	struct function *f = imported ? NULL : function_find(name);
 
 	(void)arg;
+	if (!imported && strcmp(name, "io_uring_queue_init") == 0)
+		uring_served = true;
 	if (f)
 		f->exported = true;
 }
@@ -262,7 +267,11 @@ static void object_look(struct look *look, const char *path)
 	look->uring = false;
 	elf_symbols(fd, object_symbol, look);
 	look->uring |= strncmp(look->object, "liburing.so", 11) == 0;
-	if (look->uring)
+	if (look->uring && uring_served)
+		remark(look->remarks, false,
+		       "note: %s uses io_uring, for which sockets are handed to the kernel",
+		       look->object);
+	else if (look->uring)
 		remark(look->remarks, true, "%s uses io_uring, whose I/O goes past libcanal",
 		       look->object);
 	if (elf_facts_read(fd, &facts) == 0 && facts.go)

@@ -476,6 +476,30 @@ static void put_addresses(struct trace *t, const long *a, long ret)
 	trace_char(t, ']');
 }
 
+/* An address alone, of the family that follows. */
+static void put_address_of(struct trace *t, const long *a, long ret)
+{
+	char ip[16], text[INET6_ADDRSTRLEN];
+	int family = (int)a[1];
+
+	(void)ret;
+	if ((family == AF_INET || family == AF_INET6) &&
+	    trace_peek(ip, pointer(a[0]), family == AF_INET6 ? 16 : 4) &&
+	    inet_ntop(family, ip, text, sizeof(text)))
+		trace_text(t, text);
+	else
+		put_pointer(t, a[0]);
+}
+
+/* A name that was filled in, if it was. */
+static void put_name_out(struct trace *t, const long *a, long ret)
+{
+	if (ret == 0)
+		trace_string(t, pointer(a[0]));
+	else
+		put_pointer(t, a[0]);
+}
+
 /* --- the letters ------------------------------------------------------------------- */
 
 static const struct kind {
@@ -511,6 +535,8 @@ static const struct kind {
 	{ 'E', 2, put_events },      /* events, room for so many */
 	{ 't', 1, put_time },        /* timespec, timeval */
 	{ 'H', 1, put_hints },       /* hints */
+	{ 'b', 2, put_address_of },  /* bare address, family */
+	{ 'Z', 1, put_name_out },    /* string to be filled */
 	{ 'L', 1, put_addresses },   /* the list of getaddrinfo() */
 };
 

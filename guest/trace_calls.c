@@ -8,7 +8,8 @@
  *
  * Invariants: errno behind the call is what the call left.
  */
-#include <stdarg.h>
+#include <netinet/in.h>
+#include <resolv.h>
 
 #include "internal.h"
 #include "trace.h"
@@ -204,3 +205,54 @@ TRACE(int, TRACE_INT, gethostbyname2_r,
       (const char *name, int family, struct hostent *h, char *buf, size_t len,
        struct hostent **result, int *h_error),
       (name, family, h, buf, len, result, h_error), NAMES, "zD", A(name), family)
+TRACE(struct hostent *, TRACE_POINTER, gethostbyaddr,
+      (const void *addr, socklen_t addr_len, int family), (addr, addr_len, family), NAMES, "bD",
+      A(addr), family, family)
+TRACE(int, TRACE_INT, gethostbyaddr_r,
+      (const void *addr, socklen_t addr_len, int family, struct hostent *h, char *buf, size_t len,
+       struct hostent **result, int *h_error),
+      (addr, addr_len, family, h, buf, len, result, h_error), NAMES, "bD", A(addr), family, family)
+TRACE(int, TRACE_EAI, getnameinfo,
+      (const struct sockaddr *addr, socklen_t addr_len, char *host, socklen_t host_len,
+       char *service, socklen_t service_len, int flags),
+      (addr, addr_len, host, host_len, service, service_len, flags), NAMES, "aZZd", A(addr),
+      addr_len, A(host), A(service), flags)
+TRACE(int, TRACE_EAI, getaddrinfo_a,
+      (int mode, struct gaicb **list_, int count, struct sigevent *sig), (mode, list_, count, sig),
+      EVER(-1), "d.d", mode, 0, count)
+TRACE(int, TRACE_EAI, gai_suspend,
+      (const struct gaicb *const *list_, int count, const struct timespec *timeout),
+      (list_, count, timeout), EVER(-1), ".dt", 0, count, A(timeout))
+TRACE(int, TRACE_EAI, gai_cancel, (struct gaicb * one), (one), EVER(-1), ".", 0)
+
+/* --- DNS ------------------------------------------------------------------------------ */
+
+TRACE(int, TRACE_INT, res_query,
+      (const char *name, int class, int type, unsigned char *answer, int room),
+      (name, class, type, answer, room), NAMES, "zdd", A(name), class, type)
+TRACE(int, TRACE_INT, res_search,
+      (const char *name, int class, int type, unsigned char *answer, int room),
+      (name, class, type, answer, room), NAMES, "zdd", A(name), class, type)
+TRACE(int, TRACE_INT, res_querydomain,
+      (const char *name, const char *domain, int class, int type, unsigned char *answer, int room),
+      (name, domain, class, type, answer, room), NAMES, "zzdd", A(name), A(domain), class, type)
+TRACE(int, TRACE_INT, res_send,
+      (const unsigned char *query, int len, unsigned char *answer, int room),
+      (query, len, answer, room), NAMES, ".d", 0, len)
+TRACE(int, TRACE_INT, res_nquery,
+      (struct __res_state * state, const char *name, int class, int type, unsigned char *answer,
+       int room),
+      (state, name, class, type, answer, room), NAMES, "zdd", A(name), class, type)
+TRACE(int, TRACE_INT, res_nsearch,
+      (struct __res_state * state, const char *name, int class, int type, unsigned char *answer,
+       int room),
+      (state, name, class, type, answer, room), NAMES, "zdd", A(name), class, type)
+TRACE(int, TRACE_INT, res_nquerydomain,
+      (struct __res_state * state, const char *name, const char *domain, int class, int type,
+       unsigned char *answer, int room),
+      (state, name, domain, class, type, answer, room), NAMES, "zzdd", A(name), A(domain), class,
+      type)
+TRACE(int, TRACE_INT, res_nsend,
+      (struct __res_state * state, const unsigned char *query, int len, unsigned char *answer,
+       int room),
+      (state, query, len, answer, room), NAMES, ".d", 0, len)

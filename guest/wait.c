@@ -48,6 +48,8 @@
 #define ARRIVAL_MOST 4096
 /* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
+/* Slots that rest at once. */
+#define PARKED 64
 
 #define TLS __thread __attribute__((tls_model("initial-exec")))
 
@@ -112,10 +114,58 @@ static void slot_free(struct channel *ch, uint32_t slot)
 	canal_store_release(&ch->wait[slot].owner, 0u);
 }
 
+/*
+ * Slots whose question was given up, by time or cancellation, while canald was
+ * still looking for the answer: they are nobody's until that has come, as it
+ * would be written over the next one's question. (slot << 32 | fd + 1)
+ */
+static uint64_t parked[PARKED];
+
+static void park(const struct waiter *w)
+{
+	for (int i = 0; i < PARKED; i++)
+		if (canal_cas(&parked[i], 0ull, (uint64_t)w->slot << 32 | (uint32_t)(w->fd + 1)))
+			return;
+	/* So many: that one stays taken. */
+}
+
+static bool question_open(const struct channel *ch, uint32_t slot)
+{
+	/* C1 acquire: COMPLETED before the slot is another's; pairs with the host */
+	return canal_load_acquire(&ch->call[slot].state) == CANAL_INR_REQUESTED;
+}
+
+static void unpark(struct channel *ch)
+{
+	for (int i = 0; i < PARKED; i++) {
+		uint64_t one = canal_read_once(&parked[i]);
+		struct waiter w = { .slot = one >> 32, .fd = (int)(uint32_t)one - 1 };
+
+		if (one && !question_open(ch, w.slot) && canal_cas(&parked[i], one, 0ull))
+			waiter_release(ch, &w);
+	}
+}
+
+void waiter_abandon(struct channel *ch, struct waiter *w)
+{
+	if (!question_open(ch, w->slot)) {
+		waiter_return(ch, w);
+		return;
+	}
+	park(w);
+	if (w == &own_waiter) {
+		canal_write_once(&slot_fd[w->slot % WAIT_SLOTS], 0);
+		own_busy = false;
+	}
+	w->client = 0;
+}
+
 int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w)
 {
 	struct waiter w = { .client = 0 };
 	int err;
+
+	unpark(ch);
 
 	if (unlikely(!canal_load_acquire(&ch->client))) {
 		err = channel_get(&ch);
@@ -152,6 +202,10 @@ static void own_release(void *unused)
 	if (!own_waiter.client || own_waiter.client != the_channel.client)
 		return;
 	wait_trim(&the_channel);
+	if (question_open(&the_channel, own_waiter.slot)) { /* it was cancelled */
+		waiter_abandon(&the_channel, &own_waiter);
+		return;
+	}
 	canal_write_once(&slot_fd[own_waiter.slot % WAIT_SLOTS], 0);
 	waiter_release(&the_channel, &own_waiter);
 	own_busy = false;
@@ -223,6 +277,11 @@ void wait_after_fork(void)
 			continue;
 		fd_close_own(slot_fd[i] - 1);
 		slot_fd[i] = 0;
+	}
+	for (int i = 0; i < PARKED; i++) {
+		if (parked[i])
+			fd_close_own((int)(uint32_t)parked[i] - 1);
+		parked[i] = 0;
 	}
 	own_waiter.client = 0;
 	own_busy = false;

@@ -431,6 +431,10 @@ static void resolve(struct chaos *c)
 	if (!below(c, 3))
 		q->node_len = (uint16_t)nasty(&c->rnd);
 	q->flags |= 4; /* AI_NUMERICHOST: no name server hears of this test */
+	do
+		c->g.call[slot].name = below(c, 2) ? below(c, 2) : nasty(&c->rnd);
+	while (c->g.call[slot].name == CANAL_RESOLVE_ADDR ||
+	       c->g.call[slot].name == CANAL_RESOLVE_DNS);
 	guest_post(&c->g, CANAL_INR_RESOLVE, 0, slot, "", 1);
 }
 

@@ -219,7 +219,7 @@ class Side:
 class Canald:
     """A canald of the tests, from READY=1 to its clean end."""
 
-    def __init__(self, bin_dir, work_dir, options=()):
+    def __init__(self, bin_dir, work_dir, options=(), prefix=()):
         self.bin_dir = bin_dir
         self.socket = work_dir / "canald.sock"
         notify_path = work_dir / "notify.sock"
@@ -227,7 +227,7 @@ class Canald:
             notify.bind(str(notify_path))
             # the system's own configuration has no say here
             config = [] if "--config" in options else ["--config", "/dev/null"]
-            self.program = Program([bin_dir / "canald", *config, "--socket", self.socket, *options], work_dir,
+            self.program = Program([*prefix, bin_dir / "canald", *config, "--socket", self.socket, *options], work_dir,
                                    environment(NOTIFY_SOCKET=str(notify_path)), "canald")
             try:
                 self._wait_ready(notify)
