@@ -293,6 +293,16 @@ static uint64_t translate(struct ref *r, int *ret_count)
 	return total;
 }
 
+/* The kernel is to do it, with the first @count of r->iov. */
+static void op_set(struct ref *r, int count, void (*done)(struct engine_op *op, int res))
+{
+	r->op.fd = r->sock->fd;
+	r->op.flags = 0;
+	r->op.msg.msg_iov = r->iov;
+	r->op.msg.msg_iovlen = (size_t)count;
+	r->op.done = done;
+}
+
 /* @len bytes went. */
 static void advance(struct ref *r, uint64_t len)
 {
@@ -359,14 +369,9 @@ static void send_done(struct engine_op *op, int res)
 
 static void send_kernel(struct ref *r, int count)
 {
-	struct sock *s = r->sock;
-	struct poller *p = s->channel->poller;
+	struct poller *p = r->sock->channel->poller;
 
-	r->op.fd = s->fd;
-	r->op.flags = 0;
-	r->op.msg.msg_iov = r->iov;
-	r->op.msg.msg_iovlen = (size_t)count;
-	r->op.done = send_done;
+	op_set(r, count, send_done);
 	p->ops->send(p->engine, &r->op);
 }
 
@@ -474,11 +479,7 @@ static void receive_kernel(struct ref *r, int count, uint64_t len)
 	struct sock *s = r->sock;
 	struct poller *p = s->channel->poller;
 
-	r->op.fd = s->fd;
-	r->op.flags = 0;
-	r->op.msg.msg_iov = r->iov;
-	r->op.msg.msg_iovlen = (size_t)count;
-	r->op.done = receive_done;
+	op_set(r, count, receive_done);
 	r->asked = len;
 	s->ref_receives = true;
 	p->ops->recv(p->engine, &r->op);

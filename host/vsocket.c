@@ -232,17 +232,25 @@ static int connect_inside(struct sock *s, const struct vnet_route *route)
 	return 0;
 }
 
-static int connect_outside(struct sock *s, const struct vnet_route *route)
+/* Its kernel socket, which is made for it, out of the host. */
+static int kernel_connect(struct sock *s, const struct vnet_route *route)
 {
 	const struct canal_addr to = addr_as(&route->to, s->domain);
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(&to, &ss);
 	int r = sock_kernel(s);
 
-	if (r)
+	if (!r && connect(s->fd, (struct sockaddr *)&ss, len))
+		r = -errno;
+	return r;
+}
+
+static int connect_outside(struct sock *s, const struct vnet_route *route)
+{
+	int r = kernel_connect(s, route);
+
+	if (r && r != -EINPROGRESS)
 		return r;
-	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
-		return -errno;
 	sock_share_names(s);
 	sock_set_state(s, CANAL_SOCK_CONNECTING);
 	return sock_adopt_kernel(s, s->fd);
@@ -276,16 +284,11 @@ static void unlink_own(struct sock *s)
 /* By its own kernel socket, unless it has a port of the host to send from. */
 static int link_own(struct sock *s, const struct vnet_route *route)
 {
-	const struct canal_addr to = addr_as(&route->to, s->domain);
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(&to, &ss);
 	int r;
 
 	if (route->guest || publish_way(s, &route->to, route->loopback, 0))
 		return 0;
-	r = sock_kernel(s);
-	if (!r && connect(s->fd, (struct sockaddr *)&ss, len))
-		r = -errno;
+	r = kernel_connect(s, route);
 	s->own_linked = !r;
 	return r;
 }
