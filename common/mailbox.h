@@ -46,7 +46,9 @@
 enum canal_mail_op {
 	CANAL_MAIL_RESET = 1, /* waited for. The driver is new: all its channels end.
 				 address = guest-physical address of a page that begins
-				 with arg64, a number drawn by lot (the cookie) */
+				 with arg64, a number drawn by lot (the cookie). arg =
+				 pages of RAM below 4 GiB, up to 16 MiB too many; 0:
+				 none lies above */
 	CANAL_MAIL_OPEN,      /* waited for. channel, client 1, uid, pid, name; address =
 				 a page of struct canal_extent[], count of them in arg,
 				 in chains of full pages: see there. result 0 or -errno */

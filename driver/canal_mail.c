@@ -414,14 +414,29 @@ static bool device_is_dead(struct canal_device *dev)
 	return dev->still > STILL_MOST;
 }
 
+/* The page where RAM ends below 4 GiB, or a few MiB above that; 0: there is none at
+ * 4 GiB, so it does not matter. Where a cookie lies below, canald cannot find out. */
+static u32 low_top(void)
+{
+	const unsigned long above = 1ul << (32 - PAGE_SHIFT), step = (16ul << 20) >> PAGE_SHIFT;
+	unsigned long pfn = above;
+
+	if (!page_is_ram(above))
+		return 0;
+	while (pfn > step && !page_is_ram(pfn - step))
+		pfn -= step;
+	return pfn;
+}
+
 static void reset_submit(struct canal_device *dev, u32 epoch)
 {
-	u64 cookie = get_random_u64();
+	u64 cookie = get_random_u64() ?: 1;
 
 	*(u64 *)page_address(dev->cookie) = cookie;
 	canal_request_init(&dev->reset, CANAL_MAIL_RESET, true);
 	dev->reset.mail.address = page_to_phys(dev->cookie);
 	dev->reset.mail.arg64 = cookie;
+	dev->reset.mail.arg = low_top();
 	dev->reset_epoch = epoch;
 	dev->reset_sent = true;
 	canal_request_submit(dev, &dev->reset);

@@ -228,32 +228,31 @@ static bool cookie_at(const struct guestmem *m, uint64_t low, uint64_t address, 
 
 /*
  * What QEMU's machines have below 4 GiB: all of it, when that is not much, or one of
- * these. A cookie below the hole says nothing about where that is: then nothing above
- * 4 GiB is believed to be RAM.
+ * these. A cookie above the hole shows which; with one below, what the driver says is
+ * believed: a lie leads to other pages of the guest's own RAM.
  */
-int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie)
+int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie, uint32_t low_pages)
 {
 	const uint64_t all = m->len < ABOVE ? m->len : ABOVE;
 	const uint64_t lows[] = { 2 * GIB, 3 * GIB, 3 * GIB + GIB / 2 };
+	const uint64_t least = address < ABOVE ? low_pages * PAGE : 0;
 
 	/* no page of zeros is a cookie: it would be in any file */
 	if (address % PAGE || !cookie)
 		return -ENOENT;
-	if (address < ABOVE) {
-		if (!cookie_at(m, all, address, cookie))
-			return -ENOENT;
-		m->low = all;
-		m->high = 0;
+	for (size_t i = 0; i < sizeof(lows) / sizeof(lows[0]); i++) {
+		if ((address < ABOVE && !least) || lows[i] < least || lows[i] >= m->len ||
+		    !cookie_at(m, lows[i], address, cookie))
+			continue;
+		m->low = lows[i];
+		m->high = m->len - lows[i];
 		return 0;
 	}
-	for (size_t i = 0; i < sizeof(lows) / sizeof(lows[0]); i++) {
-		if (cookie_at(m, lows[i], address, cookie)) {
-			m->low = lows[i];
-			m->high = m->len - lows[i];
-			return 0;
-		}
-	}
-	return -ENOENT;
+	if (address >= ABOVE || !cookie_at(m, all, address, cookie))
+		return -ENOENT;
+	m->low = all;
+	m->high = 0;
+	return 0;
 }
 
 void *guestmem_at(const struct guestmem *m, uint64_t address, uint64_t len)

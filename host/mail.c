@@ -253,7 +253,7 @@ static int ram_open(struct vm *vm, const struct canal_mail *m, const char **ret_
 	r = is_anothers(vm) ? -EINVAL : 0;
 	if (!r) {
 		*ret_why = "the driver's cookie is not in it: is it this guest's RAM, share=on?";
-		r = guestmem_find(&vm->ram, m->address, m->arg64);
+		r = guestmem_find(&vm->ram, m->address, m->arg64, m->arg);
 	}
 	if (r)
 		guestmem_close(&vm->ram);

@@ -69,8 +69,9 @@ void guestmem_close(struct guestmem *m);
 /* The share of each of so many guests. */
 uint32_t guestmem_mappings(uint32_t machines);
 /* Finds out where RAM continues above 4 GiB: @cookie lies at guest-physical @address.
- * 0, -ENOENT: this is not that guest's RAM. */
-int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie);
+ * @low_pages: what the driver says of RAM below 4 GiB, for a cookie that lies there;
+ * 0: there is none above. 0, -ENOENT: this is not that guest's RAM. */
+int guestmem_find(struct guestmem *m, uint64_t address, uint64_t cookie, uint32_t low_pages);
 /* Guest-physical to canald's own; NULL when any byte of it is not RAM. */
 void *guestmem_at(const struct guestmem *m, uint64_t address, uint64_t len);
 /* The channel that @count extents at guest-physical @list make: exactly @len bytes. Its

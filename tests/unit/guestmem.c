@@ -110,7 +110,7 @@ static void file_that_is_cut_short(void **state)
 	ram(f, 64 << 20);
 	put(f, 0, COOKIE);
 	put(f, 10 * PAGE, 5);
-	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, 0, COOKIE, 0), 0);
 	word = guestmem_at(&f->m, 10 * PAGE, PAGE);
 	assert_int_equal(canal_read_once(word), 5);
 	assert_int_equal(ftruncate(f->fd, PAGE), 0);
@@ -126,12 +126,12 @@ static void cookie_in_small_memory(void **state)
 
 	ram(f, 64 << 20);
 	put(f, 5 * PAGE, COOKIE);
-	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE + 1), -ENOENT);
-	assert_int_equal(guestmem_find(&f->m, 6 * PAGE, COOKIE), -ENOENT);
-	assert_int_equal(guestmem_find(&f->m, 5 * PAGE + 8, COOKIE), -ENOENT);
-	assert_int_equal(guestmem_find(&f->m, 64 << 20, COOKIE), -ENOENT);
-	assert_int_equal(guestmem_find(&f->m, ~0ull - PAGE + 1, COOKIE), -ENOENT);
-	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE + 1, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, 6 * PAGE, COOKIE, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE + 8, COOKIE, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, 64 << 20, COOKIE, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, ~0ull - PAGE + 1, COOKIE, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE, 0), 0);
 	assert_ptr_equal(guestmem_at(&f->m, 7 * PAGE, PAGE), f->m.base + 7 * PAGE);
 }
 
@@ -144,7 +144,7 @@ static void cookie_above_the_hole(void **state)
 	ram(f, 6 * GIB);
 	for (int i = 0; i < 3; i++) {
 		put(f, lows[i] + PAGE, COOKIE + (uint64_t)i);
-		assert_int_equal(guestmem_find(&f->m, ABOVE + PAGE, COOKIE + (uint64_t)i), 0);
+		assert_int_equal(guestmem_find(&f->m, ABOVE + PAGE, COOKIE + (uint64_t)i, 0), 0);
 		assert_ptr_equal(guestmem_at(&f->m, ABOVE, PAGE), f->m.base + lows[i]);
 		assert_ptr_equal(guestmem_at(&f->m, lows[i] - PAGE, PAGE),
 				 f->m.base + lows[i] - PAGE);
@@ -155,13 +155,35 @@ static void cookie_above_the_hole(void **state)
 	}
 }
 
+/* Then the driver says how much RAM there is below; without that, none above is believed. */
+static void cookie_below_the_hole(void **state)
+{
+	struct fixture *f = *state;
+	static const uint64_t lows[] = { 2 * GIB, 3 * GIB, 3 * GIB + GIB / 2 };
+
+	ram(f, 6 * GIB);
+	put(f, 5 * PAGE, COOKIE);
+	for (int i = 0; i < 3; i++) {
+		uint32_t pages = (uint32_t)(lows[i] / PAGE);
+
+		assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE, pages - 4096), 0);
+		assert_ptr_equal(guestmem_at(&f->m, ABOVE, PAGE), f->m.base + lows[i]);
+		assert_null(guestmem_at(&f->m, lows[i], PAGE));
+	}
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE, 0), 0);
+	assert_null(guestmem_at(&f->m, ABOVE, PAGE));
+	assert_ptr_equal(guestmem_at(&f->m, 4 * GIB - PAGE, PAGE), f->m.base + 4 * GIB - PAGE);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, COOKIE, ~0u), 0);
+	assert_null(guestmem_at(&f->m, ABOVE, PAGE));
+}
+
 static void ranges_that_wrap_around(void **state)
 {
 	struct fixture *f = *state;
 
 	ram(f, 64 << 20);
 	put(f, 0, COOKIE);
-	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, 0, COOKIE, 0), 0);
 	assert_null(guestmem_at(&f->m, PAGE, ~0ull));
 	assert_null(guestmem_at(&f->m, PAGE, ~0ull - PAGE + 1));
 	assert_null(guestmem_at(&f->m, ~0ull - PAGE + 1, PAGE));
@@ -177,7 +199,7 @@ static void small_ram(struct fixture *f)
 {
 	ram(f, 64 << 20);
 	put(f, 0, COOKIE);
-	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, 0, COOKIE, 0), 0);
 }
 
 static int view(struct fixture *f, uint64_t list, uint32_t count, uint64_t len,
@@ -326,7 +348,7 @@ static void unknown_above_the_hole(void **state)
 
 	ram(f, 6 * GIB);
 	put(f, PAGE, COOKIE);
-	assert_int_equal(guestmem_find(&f->m, PAGE, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, PAGE, COOKIE, 0), 0);
 	assert_null(guestmem_at(&f->m, ABOVE, PAGE));
 	put_extent(f, LIST, ABOVE + PAGE, PAGE);
 	assert_int_equal(guestmem_view(&f->m, LIST, 1, PAGE, &v), -ENXIO);
@@ -342,7 +364,7 @@ static void channel_above_the_hole(void **state)
 
 	ram(f, 6 * GIB);
 	put(f, 2 * GIB + 7 * PAGE, COOKIE);
-	assert_int_equal(guestmem_find(&f->m, ABOVE + 7 * PAGE, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, ABOVE + 7 * PAGE, COOKIE, 0), 0);
 	put_extent(f, 2 * GIB + 8 * PAGE, 2 * GIB - PAGE, PAGE);
 	put_extent(f, 2 * GIB + 8 * PAGE + 16, ABOVE + 4 * GIB - PAGE, PAGE);
 	put(f, 2 * GIB - PAGE, 1);
@@ -359,7 +381,7 @@ static void cookie_of_zeros(void **state)
 	struct fixture *f = *state;
 
 	ram(f, 64 << 20);
-	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, 0), -ENOENT);
+	assert_int_equal(guestmem_find(&f->m, 5 * PAGE, 0, 0), -ENOENT);
 }
 
 #define HUGE_PAGE (2ull << 20) /* of x86-64 */
@@ -380,7 +402,7 @@ static void ram_of_huge_pages(void **state)
 	assert_int_equal(guestmem_open(&f->m, f->path, &why), 0);
 	word = (uint64_t *)(void *)f->m.base;
 	word[0] = COOKIE;
-	assert_int_equal(guestmem_find(&f->m, 0, COOKIE), 0);
+	assert_int_equal(guestmem_find(&f->m, 0, COOKIE, 0), 0);
 	word[512] = HUGE_PAGE;
 	word[513] = PAGE;
 	assert_int_equal(guestmem_view(&f->m, PAGE, 1, PAGE, &v), -EOPNOTSUPP);
@@ -425,15 +447,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		TEST(file_that_is_too_short), TEST(file_that_is_none),
-		TEST(file_that_is_cut_short), TEST(cookie_in_small_memory),
-		TEST(cookie_above_the_hole),  TEST(ranges_that_wrap_around),
-		TEST(view_of_two_extents),    TEST(extents_that_are_refused),
-		TEST(extents_that_overlap),   TEST(list_of_two_pages),
-		TEST(walk_of_four_levels),    TEST(mapped_piece_by_piece),
-		TEST(share_of_each_guest),    TEST(unknown_above_the_hole),
-		TEST(channel_above_the_hole), TEST(cookie_of_zeros),
-		TEST(ram_of_huge_pages),
+		TEST(file_that_is_too_short),   TEST(file_that_is_none),
+		TEST(file_that_is_cut_short),   TEST(cookie_in_small_memory),
+		TEST(cookie_above_the_hole),    TEST(cookie_below_the_hole),
+		TEST(ranges_that_wrap_around),  TEST(view_of_two_extents),
+		TEST(extents_that_are_refused), TEST(extents_that_overlap),
+		TEST(list_of_two_pages),        TEST(walk_of_four_levels),
+		TEST(mapped_piece_by_piece),    TEST(share_of_each_guest),
+		TEST(unknown_above_the_hole),   TEST(channel_above_the_hole),
+		TEST(cookie_of_zeros),          TEST(ram_of_huge_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
