@@ -41,17 +41,29 @@ static int mailbox_check(struct pci_dev *pdev, const struct canal_mailbox *mail)
 	return 0;
 }
 
+static u8 __iomem *registers_map(struct pci_dev *pdev)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return pcim_iomap_region(pdev, BAR_REGISTERS, KBUILD_MODNAME);
+#else
+	int err = pcim_iomap_regions(pdev, BIT(BAR_REGISTERS), KBUILD_MODNAME);
+
+	return err ? IOMEM_ERR_PTR(err) : pcim_iomap_table(pdev)[BAR_REGISTERS];
+#endif
+}
+
 static int bars_map(struct pci_dev *pdev, struct canal_mailbox **ret_mail, u8 __iomem **ret_regs)
 {
 	struct canal_mailbox *mail;
+	u8 __iomem *regs;
 	int err;
 
 	if (pci_resource_len(pdev, BAR_MAILBOX) < CANAL_MAIL_LEN ||
 	    pci_resource_len(pdev, BAR_REGISTERS) < REGISTER_DOORBELL + sizeof(u32))
 		return -ENODEV;
-	err = pcim_iomap_regions(pdev, BIT(BAR_REGISTERS), KBUILD_MODNAME);
-	if (err)
-		return err;
+	regs = registers_map(pdev);
+	if (IS_ERR(regs))
+		return PTR_ERR(regs);
 	/* Memory of the host, coherent with ours: write-back like any other. */
 	mail = devm_memremap(&pdev->dev, pci_resource_start(pdev, BAR_MAILBOX), CANAL_MAIL_LEN,
 			     MEMREMAP_WB);
@@ -61,7 +73,7 @@ static int bars_map(struct pci_dev *pdev, struct canal_mailbox **ret_mail, u8 __
 	if (err)
 		return err;
 	*ret_mail = mail;
-	*ret_regs = pcim_iomap_table(pdev)[BAR_REGISTERS];
+	*ret_regs = regs;
 	return 0;
 }
 
