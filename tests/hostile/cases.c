@@ -183,6 +183,39 @@ static void resolve_nowhere(struct guest *g)
 	post(g, CANAL_INR_RESOLVE, 0, 0);
 }
 
+/* Questions that make no sense have an answer that says so; it is the end that breaks a rule. */
+static void names_wrong(struct guest *g)
+{
+	static const struct {
+		uint32_t kind, len;
+		uint8_t first[4];
+	} wrong[] = {
+		{ CANAL_RESOLVE_LIST, 0, { 0 } },
+		{ CANAL_RESOLVE_HOST, 0, { 0 } },
+		{ CANAL_RESOLVE_ADDR, 23, { AF_INET } },
+		{ CANAL_RESOLVE_ADDR, 24, { AF_UNIX } },
+		{ CANAL_RESOLVE_DNS, 11, { 0 } },
+		{ CANAL_RESOLVE_DNS, CANAL_CALL_DATA + 1, { 0 } },
+		{ CANAL_RESOLVE_DNS, 0xffffffff, { 0 } },
+		{ CANAL_RESOLVE_DNS, 40, { 0, 0, 0x80 } }, /* an answer */
+		{ CANAL_RESOLVE_DNS, 40, { 0, 0, 0x28 } }, /* an update */
+		{ CANAL_RESOLVE_KINDS, 40, { 0 } },
+		{ 0xffffffff, 40, { 0 } },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		struct canal_call *call = &g->call[1];
+
+		memset(call->data, 0, sizeof(call->data));
+		memcpy(call->data, wrong[i].first, sizeof(wrong[i].first));
+		call->name = wrong[i].kind;
+		call->len = wrong[i].len;
+		if (guest_call(g, CANAL_INR_RESOLVE, 0, 1, "", 1) > -1000)
+			fail("question %zu was not refused", i);
+	}
+	post(g, CANAL_INR_OPS, 0, 0);
+}
+
 static void sub_out_of_range(struct guest *g)
 {
 	post(g, CANAL_INR_SUBSCRIBE, guest_socket(g, AF_INET, SOCK_STREAM), g->shape.sub.count, 0,
@@ -614,6 +647,7 @@ static const struct {
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
 	CASE(resolve_nowhere, "bad-slot"),
+	CASE(names_wrong, "bad-op"),
 	CASE(waiter_out_of_range, "bad-slot"),
 	CASE(sub_out_of_range, "bad-subscription"),
 	CASE(set_out_of_range, "bad-subscription"),
