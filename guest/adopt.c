@@ -14,8 +14,9 @@
  *  3. From then on locks may be contended by processes that are no children.
  *
  * Ownership and threads: any thread.
- * Failure: a descriptor that cannot be adopted (another channel, another user, a
- * dummy that canald did not make) stays the kernel's, and is handed over.
+ * Failure: a descriptor that cannot be adopted (another channel, while there is
+ * something in ours; another user, a dummy that canald did not make) stays the
+ * kernel's, and is handed over.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -23,6 +24,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -92,6 +94,20 @@ static void adopt_as(struct channel *ch, int fd, uint32_t n)
 		(void)handover(fd);
 }
 
+/*
+ * A program that asks its predecessor for listeners has often made a socket by then,
+ * to see what the kernel can do, and so has a channel.
+ */
+static bool may_change(void)
+{
+	if (!__libc_single_threaded || the_channel.via != &transport_local)
+		return false;
+	for (int fd = fd_next(0); fd >= 0; fd = fd_next(fd + 1))
+		if (fd_lookup(fd)->kind != FD_EPOLL || epoll_is_ours(fd))
+			return false;
+	return true;
+}
+
 void adopt(int fd)
 {
 	int saved = errno, n = -ENOENT;
@@ -103,6 +119,9 @@ void adopt(int fd)
 	inode = dummy_inode(fd);
 	if (inode && (the_channel.region || channel_join_by(inode) == 0) && channel_get(&ch) == 0 &&
 	    ch->via == &transport_local)
+		n = ask(ch, inode);
+	if (n < 0 && inode && may_change() && channel_change_by(inode) == 0 &&
+	    channel_get(&ch) == 0)
 		n = ask(ch, inode);
 	if (n >= 0)
 		adopt_as(ch, fd, (uint32_t)n);

@@ -119,6 +119,35 @@ int channel_join_by(uint64_t inode)
 	return err;
 }
 
+/* What a forked child forgets, and the connection. The old region stays mapped: a
+ * handler may be on top of who looks at it. */
+static void channel_leave(void)
+{
+	int control = the_channel.control_fd, kick = the_channel.kick_fd;
+
+	wait_leave();
+	stock_after_fork();
+	canal_write_once(&the_channel.client, 0);
+	fd_close_own(control);
+	fd_close_own(kick);
+}
+
+int channel_change_by(uint64_t inode)
+{
+	struct channel ch;
+	int saved = errno, err;
+
+	lock_take(&attach_lock);
+	err = channel_attach_dummy(&ch, inode);
+	if (!err) {
+		channel_leave();
+		channel_begin(&ch);
+	}
+	lock_drop(&attach_lock);
+	errno = saved;
+	return err;
+}
+
 /* Under attach_lock. */
 static int channel_attach_or_join(void)
 {

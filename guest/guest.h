@@ -215,6 +215,8 @@ int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w);
 void waiter_release(struct channel *ch, struct waiter *w);
 /* In a forked child: the parent's threads and their slots are not ours. */
 void wait_after_fork(void);
+/* A process leaves its channel: the same, and its notes. */
+void wait_leave(void);
 
 /* Deadlines: CLOCK_MONOTONIC nanoseconds, WAIT_FOREVER for none. */
 #define WAIT_FOREVER INT64_MAX

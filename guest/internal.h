@@ -50,6 +50,8 @@ int fd_next_own(int fd);
 
 /* Into the channel that has the dummy with this inode, if the process is in none. */
 int channel_join_by(uint64_t inode);
+/* The same for a process that has a channel already, but nothing in it, and one thread. */
+int channel_change_by(uint64_t inode);
 /* In a forked child, before anything else of ours. */
 void channel_after_fork(void);
 

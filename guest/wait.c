@@ -288,6 +288,12 @@ void wait_after_fork(void)
 	lock_self = 0;
 }
 
+void wait_leave(void)
+{
+	wait_after_fork();
+	noted_count = 0;
+}
+
 /* --- spinning ---------------------------------------------------------- */
 
 /*

@@ -8,6 +8,7 @@ predecessor over a UNIX socket.
 import contextlib
 import os
 import re
+import select
 import signal
 
 import pytest
@@ -37,13 +38,25 @@ def read_pid(path):
         return 0
 
 
+def end_all(*paths):
+    """The daemons whose pids these files have, and with them their workers."""
+    for path in paths:
+        if pid := read_pid(path):
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                select.select([pidfd], [], [], 10)
+                os.close(pidfd)
+
+
 @pytest.mark.seconds(200)
-def test_nginx_binary(server, client, work_dir, files_dir, small_files, free_port, traffic):
+def test_nginx_binary(request, server, client, work_dir, files_dir, small_files, free_port, traffic):
     """To the new binary and, as if that were no good, back to the old one."""
     port, page = free_port(), small_files[0]
-    nginx = servers.nginx(server, work_dir, port, files_dir, orphan=True)
+    nginx = servers.nginx(server, work_dir, port, files_dir, daemon=True)
     new, old = work_dir / "nginx.pid", work_dir / "nginx.pid.oldbin"
     first = read_pid(new)
+    request.addfinalizer(lambda: end_all(new, old))
     old_workers = children(first)
     with under_load(client, servers.url(port, page.name), traffic, page.length):
         os.kill(first, signal.SIGUSR2)

@@ -26,11 +26,11 @@ def _lines(*lines):
     return "\n".join(lines) + "\n"
 
 
-def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None, tls=None, orphan=False):
+def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1", http2_port=None, tls=None, daemon=False):
     """nginx with several workers; PUT below /upload/ writes into work_dir/upload.
 
-    `tls` is (port, key, certificate) of HTTPS, HTTP/1.1 and HTTP/2. An `orphan` has a parent that
-    is not the one it began with: only then does it exchange its binary.
+    `tls` is (port, key, certificate) of HTTPS, HTTP/1.1 and HTTP/2. A `daemon` leaves its
+    parent, and only then does nginx exchange its binary: who starts one ends it.
     """
     upload = work_dir / "upload"
     upload.mkdir()
@@ -40,7 +40,7 @@ def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1
     temp = [f"  {kind}_temp_path {work_dir}/nginx-{kind};"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     config.write_text(_lines(
-        "daemon off;",
+        f"daemon {'on' if daemon else 'off'};",
         "user nobody nogroup;" if as_root else "",
         f"worker_processes {workers};",
         "worker_shutdown_timeout 30s;",
@@ -67,7 +67,7 @@ def nginx(side, work_dir, port, root, workers=3, keepalive=True, host="127.0.0.1
         "}"))
     # by its path: that is what it executes when its binary is exchanged
     argv = [shutil.which("nginx", path=PATH), "-e", "stderr", "-p", work_dir, "-c", config]
-    program = side.start(["sh", "-c", '("$@" &); exec sleep infinity', "sh", *argv] if orphan else argv)
+    program = side.start(["sh", "-c", '"$@" && exec sleep infinity', "sh", *argv] if daemon else argv)
     program.wait_listening(port)
     return program
 
