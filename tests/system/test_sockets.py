@@ -319,3 +319,14 @@ def test_ten_thousand(programs, canald, free_port, ask):
     program.popen.stdin.close()
     assert program.wait(60) == 0, program.describe()
     assert re.search(r"rounds [1-9]", program.stdout), program.describe()
+
+
+@pytest.mark.parametrize("words,wanted", [
+    (["s"], {"status", "sockets"}), (["sockets", "--g"], {"--guest"}), (["status", "--g"], set()),
+    (["--json", "p"], {"ports"}), (["sockets", "--json", "--ipv"], {"--ipv4", "--ipv6"})])
+def test_completion(words, wanted):
+    script = (f"source {HERE.parents[1]}/host/canalctl.bash; COMP_WORDS=(canalctl \"$@\"); COMP_CWORD=$#;"
+              "_canalctl; printf '%s\\n' \"${COMPREPLY[@]}\"")
+    told = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, timeout=10,
+                          check=True)
+    assert set(told.stdout.split()) == wanted and not told.stderr
