@@ -271,8 +271,11 @@ static int local_pair(struct channel *ch, int flags, bool must, struct dummy_end
 	err = stock_take(ch, flags, ret_ends);
 	if (err != -EAGAIN)
 		return err;
+	/* a program that another thread starts meanwhile must not keep the far end */
 	err = (int)sys_call4(SYS_socketpair, AF_UNIX,
-			     SOCK_STREAM | (flags & (SOCK_CLOEXEC | SOCK_NONBLOCK)), 0, ends);
+			     SOCK_STREAM | SOCK_CLOEXEC | (flags & SOCK_NONBLOCK), 0, ends);
+	if (!err && !(flags & SOCK_CLOEXEC))
+		(void)sys_call4(SYS_fcntl, ends[0], F_SETFD, 0, 0);
 	if (!err)
 		*ret_ends = (struct dummy_ends){ .near = ends[0], .far = ends[1], .flags = flags };
 	return err;

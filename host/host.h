@@ -517,6 +517,7 @@ struct sock {
 	bool far_gone;                 /* no descriptor of the dummy is left */
 	bool far_unread;               /* and there were bytes in it that nobody read */
 	bool far_clean;                /* and nothing is left to be read on this side */
+	bool far_peeked;               /* its peek offset is in use */
 	bool handed;                   /* the host consumes RX */
 	bool handing;                  /* soon: a thread of the guest is at RX still */
 	bool handed_full, handed_over; /* the dummy is full; has been told the end */

@@ -55,6 +55,7 @@ static void smuggled(struct sock *s)
 static void peek_from(struct sock *s, int offset)
 {
 	(void)setsockopt(s->far_fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset));
+	s->far_peeked = true;
 }
 
 /* Bytes at the peek offset, 0 at the end, -EAGAIN: none; -EBADF: it is destroyed. */
@@ -86,6 +87,8 @@ static int look(struct sock *s)
 /* What arrived since the last look, while it cannot be moved. */
 static void look_through(struct sock *s)
 {
+	if (!s->far_peeked) /* else it goes on where it was */
+		peek_from(s, 0);
 	while (look(s) > 0)
 		;
 }
@@ -431,7 +434,6 @@ static void arrived(struct sock *s)
 			look_through(s);
 		sock_mark_tx(s);
 	} else if (s->state == CANAL_SOCK_CONNECTING) {
-		peek_from(s, 0);
 		look_through(s);
 	} else {
 		discard(s);

@@ -8,6 +8,7 @@
  *	random.c	scribbling, flipping fields, random requests, kicks
  *	control.c	the control connection and its descriptors
  *	machine*.c	the same as a virtual machine, and its lies: machine.h
+ *	stock.c		dummies that canald made, and what is written into them
  *	hostile.c	which of them to run
  *
  * Random numbers come from a seed. Every wait has a limit; a test that cannot
@@ -150,5 +151,6 @@ void run_steal(uint64_t seed);
 void run_kept(uint64_t seed);
 void run_refs(uint64_t seed);
 void run_honest(uint64_t seed);
+void run_stock(uint64_t seed);
 
 #endif

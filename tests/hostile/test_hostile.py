@@ -188,7 +188,7 @@ def test_each_rule(canald, attack):
     assert set(wanted) == set(re.findall(r"[a-z]+-[a-z]+", documented)), "a reason that is not tested"
 
 
-@pytest.mark.parametrize("part", ["chains", "control", "deaths", "flip", "flood", "storm"])
+@pytest.mark.parametrize("part", ["chains", "control", "deaths", "flip", "flood", "stock", "storm"])
 def test_attack(attack, part):
     attack(part)
 
@@ -199,7 +199,7 @@ def test_random(attack, part, seed):
     attack(part, seed)
 
 
-@pytest.mark.parametrize("part", ["chains", "deaths", "flip", "requests", "scribble"])
+@pytest.mark.parametrize("part", ["chains", "deaths", "flip", "requests", "scribble", "stock"])
 def test_guest_with_addresses(canald, attack, part):
     """The same by a guest that has an address space of its own."""
     attack(part, path=canald.socket.parent / "guest.sock")
@@ -208,7 +208,7 @@ def test_guest_with_addresses(canald, attack, part):
 def test_nothing_is_left(canald, attack, victims):
     """After the storms: another round of everything costs no memory and no descriptors."""
     before = rss(canald)
-    for part in ("scribble", "requests", "deaths", "flood"):
+    for part in ("scribble", "requests", "deaths", "flood", "stock"):
         attack(part, SEED + 1)
     victims.stop()
     print(f"{victims.transfers.count} transfers, the longest took {victims.transfers.longest:.1f} s")

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* Dummies that canald made, and what a guest can write into them. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define WAIT_MS 5000
+
+struct stock {
+	int fd[CANAL_LOCAL_STOCK_SLOTS]; /* by slot; -1: none */
+};
+
+/* Asks for @wanted near ends; how many came. */
+static unsigned int stock_ask(struct guest *g, struct stock *s, uint32_t wanted, uint64_t lost)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { &packet, sizeof(packet) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	unsigned int used = 0;
+	int fds[CANAL_LOCAL_FDS];
+
+	packet.number = wanted;
+	packet.token = lost;
+	if (conn_send(g->conn, &packet, sizeof(packet), NULL, 0) ||
+	    recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(packet))
+		fail("STOCK has no answer");
+	if (packet.number > CANAL_LOCAL_FDS)
+		fail("STOCK gave %u", packet.number);
+	if (CMSG_FIRSTHDR(&msg))
+		memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&msg)), packet.number * sizeof(int));
+	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++)
+		if (packet.token >> i & 1)
+			s->fd[i] = fds[used++];
+	return used;
+}
+
+static void stock_close(struct stock *s)
+{
+	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++) {
+		if (s->fd[i] >= 0)
+			close(s->fd[i]);
+		s->fd[i] = -1;
+	}
+}
+
+static void stock_open(struct guest *g, struct stock *s)
+{
+	guest_open(g);
+	memset(s, 0xff, sizeof(*s));
+	stock_ask(g, s, 8, 0);
+}
+
+/* A connected socket whose dummy is @slot; its peer is left alone. */
+static uint32_t stream(struct guest *g, uint32_t listener, uint32_t slot)
+{
+	uint32_t n = guest_number(g);
+
+	post(g, CANAL_INR_SOCKET, n, AF_INET, SOCK_STREAM, 0, slot + 1);
+	if (guest_connect(g, n, loopback(guest_sock(g, listener)->local.port)))
+		fail("no connection");
+	return n;
+}
+
+static void send_rights(int to, int fd)
+{
+	(void)conn_send(to, "x", 1, &fd, 1);
+}
+
+/* The far end is closed: the dummy hangs up. */
+static void wait_hangup(int fd)
+{
+	struct pollfd pfd = { .fd = fd };
+
+	if (poll(&pfd, 1, WAIT_MS) != 1)
+		fail("a dummy with a descriptor in it is still there");
+}
+
+/* What would keep itself open: the dummy in its own queue. Then the connection. */
+static void cycles(void)
+{
+	struct guest g;
+	struct stock s;
+	uint32_t l;
+
+	stock_open(&g, &s);
+	l = guest_listener(&g, 8);
+	(void)stream(&g, l, 0);
+	send_rights(s.fd[0], s.fd[0]);
+	wait_hangup(s.fd[0]);
+	(void)stream(&g, l, 1);
+	send_rights(s.fd[1], g.conn);
+	wait_hangup(s.fd[1]);
+	/* behind bytes; and in one that is nobody's */
+	(void)stream(&g, l, 2);
+	(void)!write(s.fd[2], "bytes", 5);
+	send_rights(s.fd[2], s.fd[2]);
+	wait_hangup(s.fd[2]);
+	send_rights(s.fd[3], s.fd[3]);
+	send_rights(s.fd[4], g.conn);
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* The same while nothing can be moved, because nobody reads at the other end. */
+static void cycle_blocked(void)
+{
+	static const char bytes[4096];
+	struct guest g;
+	struct stock s;
+
+	stock_open(&g, &s);
+	(void)stream(&g, guest_listener(&g, 8), 0);
+	for (int idle = 0; idle < 200;) {
+		if (send(s.fd[0], bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			idle = 0;
+		else
+			idle++;
+		nap_us(500);
+	}
+	/* it is full: room for one more byte, a little later perhaps */
+	for (int i = 0; i < 100; i++) {
+		int size = 4 << 20;
+
+		setsockopt(s.fd[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+		send_rights(s.fd[0], s.fd[0]);
+		nap_us(100);
+	}
+	wait_hangup(s.fd[0]);
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* Bytes for what takes none. */
+static void bytes_for_nobody(void)
+{
+	struct guest g;
+	struct stock s;
+	uint32_t n;
+
+	stock_open(&g, &s);
+	n = guest_number(&g);
+	post(&g, CANAL_INR_SOCKET, n, AF_INET, SOCK_DGRAM, 0, 1);
+	(void)!write(s.fd[0], "bytes", 5);
+	n = guest_number(&g);
+	post(&g, CANAL_INR_SOCKET, n, AF_INET, SOCK_STREAM, 0, 2);
+	(void)!write(s.fd[1], "bytes", 5);
+	if (ask(&g, CANAL_INR_LISTEN, n, 4))
+		fail("listen");
+	for (int i = 0; i < 1000; i++)
+		(void)send(s.fd[1], "bytes", 5, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ask(&g, CANAL_INR_HANDOVER, n, 0);
+	guest_sync(&g);
+	if (guest_closed(&g))
+		fail("bytes closed the channel");
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* Slots that hold nothing, or are somebody's already; requests of everything. */
+static void slots(uint64_t seed)
+{
+	struct guest g;
+	struct stock s;
+	uint32_t n, l, handed;
+
+	stock_open(&g, &s);
+	for (int i = 0; i < 40; i++)
+		stock_ask(&g, &s, (uint32_t)random_next(&seed), random_next(&seed));
+	stock_ask(&g, &s, 16, ~0ull);
+	for (uint32_t slot = 0; slot < 3; slot++) {
+		n = guest_number(&g);
+		post(&g, CANAL_INR_SOCKET, n, AF_INET, SOCK_STREAM, 0,
+		     slot == 2 ? 0xffffffffu : 33 + slot);
+		post(&g, CANAL_INR_DUMMY, n, slot, guest_sock(&g, n)->generation);
+		post(&g, CANAL_INR_DUMMY, n, slot, 77);
+		post(&g, CANAL_INR_DUMMY, n, 0xfffffff0u, 1);
+	}
+	stock_ask(&g, &s, 16, ~0ull);
+	l = guest_listener(&g, 8);
+	handed = stream(&g, l, 0);
+	for (int i = 0; i < 200; i++) {
+		n = random_below(&seed, 64);
+		ask(&g, CANAL_INR_HANDOVER, i % 2 ? handed : n, 0);
+		ask(&g, CANAL_INR_ADOPT, CANAL_NONE, random_below(&seed, 1 << 24), 0);
+		post(&g, CANAL_INR_PASSED, i % 3 ? handed : n, random_below(&seed, 50));
+		if (guest_closed(&g))
+			fail("a request closed the channel");
+	}
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* Handed over with a head that is not true: that is a rule. */
+static void wrong_head(void)
+{
+	struct guest g;
+	struct stock s;
+	uint32_t n;
+
+	stock_open(&g, &s);
+	n = stream(&g, guest_listener(&g, 8), 0);
+	guest_sock(&g, n)->rx.head = 1ull << 40;
+	post(&g, CANAL_INR_HANDOVER, n, 0);
+	guest_wait_closed(&g, WAIT_MS);
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* A lock that nobody gives back, and somebody who writes. */
+static void locked(void)
+{
+	struct guest g;
+	struct stock s;
+	uint32_t n;
+
+	stock_open(&g, &s);
+	n = stream(&g, guest_listener(&g, 8), 0);
+	guest_sock(&g, n)->rx.rx_lock = 12345;
+	for (int i = 0; i < 100; i++) {
+		(void)send(s.fd[0], "bytes", 5, MSG_DONTWAIT | MSG_NOSIGNAL);
+		nap_us(200);
+	}
+	ask(&g, CANAL_INR_HANDOVER, n, 0);
+	stock_close(&s);
+	guest_close(&g);
+}
+
+/* Questions whose answers nobody reads: no poller waits for that. */
+static void unread(void)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
+	struct guest g;
+
+	guest_open(&g);
+	packet.number = 1;
+	for (int i = 0; i < 2000 && !guest_closed(&g); i++)
+		if (send(g.conn, &packet, sizeof(packet), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			nap_us(100);
+	guest_close(&g);
+}
+
+void run_stock(uint64_t seed)
+{
+	for (int i = 0; i < 3; i++) {
+		cycles();
+		cycle_blocked();
+		bytes_for_nobody();
+		slots(seed + (uint64_t)i);
+		wrong_head();
+		locked();
+		unread();
+	}
+}
