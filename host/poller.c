@@ -405,6 +405,8 @@ static void *poller_main(void *arg)
 		}
 	}
 	close_all(p);
+	free(p->bounce);
+	p->bounce = NULL;
 	vms_end();
 	p->ops->close(p->engine);
 	portmap_thread_end();

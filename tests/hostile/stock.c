@@ -186,6 +186,7 @@ static void slots(uint64_t seed)
 		post(&g, CANAL_INR_DUMMY, n, slot, 77);
 		post(&g, CANAL_INR_DUMMY, n, 0xfffffff0u, 1);
 	}
+	guest_sync(&g); /* they take what is in the slots now */
 	stock_ask(&g, &s, 16, ~0ull);
 	l = guest_listener(&g, 8);
 	handed = stream(&g, l, 0);
