@@ -207,9 +207,14 @@ static int local_attach(struct channel *ch, const char *path)
 	return begin(ch, path, &p);
 }
 
-int attach_local_by_dummy(struct channel *ch, const char *path, uint64_t inode)
+int attach_local_to(struct channel *ch, const char *path, uint64_t id, uint64_t token)
 {
-	struct canal_local p = { .type = CANAL_LOCAL_JOIN, .number = 1, .token = inode };
+	struct canal_local p = {
+		.type = CANAL_LOCAL_JOIN,
+		.number = 1,
+		.channel_id = id,
+		.token = token,
+	};
 
 	return begin(ch, path, &p);
 }

@@ -38,6 +38,8 @@ struct channel the_channel;
 static uint32_t attach_lock; /* private to the process */
 static int64_t attach_failed_at;
 static int attach_failure;
+/* The channel of this very program before it executed itself; 0: none. */
+static uint64_t own_id, own_token;
 
 /* --- attaching --------------------------------------------------------- */
 
@@ -58,20 +60,28 @@ static int channel_attach_by(const struct transport *via, const char *path, stru
 	return via->attach(ch, path);
 }
 
-static int channel_attach_dummy(struct channel *ch, uint64_t inode)
+static int channel_attach_to(struct channel *ch, uint64_t id, uint64_t token)
 {
 	char path[CANAL_PATHS_LEN];
 	int err = canal_paths_find(NULL, path, sizeof(path));
 
 	*ch = (struct channel){ .via = &transport_local, .ref_min = SIZE_MAX };
-	return err ? err : attach_local_by_dummy(ch, path, inode);
+	err = err ? err : attach_local_to(ch, path, id, token);
+	if (!err)
+		lock_before_fork(); /* others have it, too */
+	return err;
 }
 
 static int channel_attach_local(struct channel *ch)
 {
 	char path[CANAL_PATHS_LEN];
-	int err = canal_paths_find(NULL, path, sizeof(path));
+	uint64_t id = own_id;
+	int err;
 
+	own_id = 0;
+	if (id && !channel_attach_to(ch, id, own_token))
+		return 0;
+	err = canal_paths_find(NULL, path, sizeof(path));
 	return err ? err : channel_attach_by(&transport_local, path, ch);
 }
 
@@ -83,6 +93,7 @@ static void channel_begin(struct channel *ch)
 	channel_register(ch);
 	ch->client = 0;
 	ch->uid = (uint32_t)sys_call2(SYS_geteuid, 0, 0);
+	ch->pid = (uint32_t)sys_call2(SYS_getpid, 0, 0);
 	the_channel = *ch;
 	/* G2 release: the channel before its client number */
 	canal_store_release(&the_channel.client, client);
@@ -103,6 +114,12 @@ static int channel_attach(void)
 	return err;
 }
 
+void channel_continue(uint64_t id, uint64_t token)
+{
+	own_id = id;
+	own_token = token;
+}
+
 int channel_join_by(uint64_t inode)
 {
 	struct channel ch = { .client = 0 };
@@ -110,7 +127,7 @@ int channel_join_by(uint64_t inode)
 
 	lock_take(&attach_lock);
 	if (!the_channel.region) {
-		err = channel_attach_dummy(&ch, inode);
+		err = channel_attach_to(&ch, 0, inode);
 		if (!err)
 			channel_begin(&ch);
 	}
@@ -138,7 +155,7 @@ int channel_change_by(uint64_t inode)
 	int saved = errno, err;
 
 	lock_take(&attach_lock);
-	err = channel_attach_dummy(&ch, inode);
+	err = channel_attach_to(&ch, 0, inode);
 	if (!err) {
 		channel_leave();
 		channel_begin(&ch);

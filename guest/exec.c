@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "adopt.h"
@@ -31,6 +32,7 @@
 #define KEPT_LEN 4096
 /* How long a program has from its start until libcanal in it has looked around. */
 #define START_MS 2000
+#define CHANNEL "CANAL_CHANNEL" /* id:token, for the program itself only */
 
 static const char *const kept_name[EXEC_KEPT] = {
 	"LD_PRELOAD", "CANAL_SOCKET", "CANAL_FALLBACK", "CANAL_LOG", "CANAL_REF_MIN",
@@ -39,10 +41,23 @@ static char *kept[EXEC_KEPT]; /* "NAME=value" */
 
 /* --- environment ------------------------------------------------------- */
 
+static void keep_channel(void)
+{
+	const char *text = secure_getenv(CHANNEL);
+	unsigned long long id, token;
+
+	if (text && sscanf(text, "%llx:%llx", &id, &token) == 2)
+		channel_continue(id, token);
+	if (text)
+		(void)unsetenv(CHANNEL);
+}
+
 void exec_keep(void)
 {
 	static char room[KEPT_LEN];
 	size_t used = 0;
+
+	keep_channel();
 
 	for (unsigned int i = 0; i < EXEC_KEPT; i++) {
 		const char *value = secure_getenv(kept_name[i]);
@@ -83,17 +98,37 @@ static bool is_cleared(char *const envp[])
 	       !find(envp, "CANAL_SOCKET");
 }
 
-char *const *exec_environment(char *const envp[], char **room)
+/* A process that executes itself (a new configuration) goes on; a child that runs the
+ * same program begins anew. */
+static bool is_itself(const char *path)
 {
+	struct stat self, other;
+
+	return path && the_channel.region && the_channel.pid == (uint32_t)getpid() &&
+	       the_channel.via == &transport_local &&
+	       the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0) &&
+	       stat("/proc/self/exe", &self) == 0 && stat(path, &other) == 0 &&
+	       self.st_dev == other.st_dev && self.st_ino == other.st_ino;
+}
+
+char *const *exec_environment(const char *path, char *const envp[], char **room, char *channel)
+{
+	bool cleared = is_cleared(envp), itself = is_itself(path);
 	size_t count = exec_count(envp);
 
-	if (!is_cleared(envp))
+	if (!cleared && !itself)
 		return envp;
 	if (count)
 		memcpy(room, envp, count * sizeof(*room));
-	for (unsigned int i = 0; i < EXEC_KEPT; i++)
+	for (unsigned int i = 0; cleared && i < EXEC_KEPT; i++)
 		if (kept[i] && !find(envp, kept_name[i]))
 			room[count++] = kept[i];
+	if (itself) {
+		(void)snprintf(channel, EXEC_CHANNEL_LEN, CHANNEL "=%llx:%llx",
+			       (unsigned long long)the_channel.id,
+			       (unsigned long long)the_channel.token);
+		room[count++] = channel;
+	}
 	room[count] = NULL;
 	return room;
 }

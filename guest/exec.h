@@ -14,10 +14,13 @@ void exec_keep(void);
 
 /* Entries that exec_environment() may add to an environment. */
 #define EXEC_KEPT 5
+#define EXEC_ADDED (EXEC_KEPT + 1)
+#define EXEC_CHANNEL_LEN 64
 size_t exec_count(char *const envp[]);
-/* @envp with what a program that cleared it took away, in @room of exec_count() + EXEC_KEPT
- * + 1 entries; or @envp itself. */
-char *const *exec_environment(char *const envp[], char **room);
+/* @envp with what a program that cleared it took away, in @room of exec_count() +
+ * EXEC_ADDED + 1 entries; or @envp itself. @path: of the program, NULL: not known. @channel:
+ * EXEC_CHANNEL_LEN, for one that executes itself: it stays in its channel. */
+char *const *exec_environment(const char *path, char *const envp[], char **room, char *channel);
 
 /* The sockets that @path will inherit: all that are not closed on exec, and those that
  * @actions (may be NULL) mention. @path NULL: not known. */

@@ -77,7 +77,7 @@ struct channel {
 	int kick_fd, control_fd;
 	size_t ref_min;    /* by reference from so many bytes on; SIZE_MAX: never */
 	uint64_t ref_most; /* bytes in one transfer by reference */
-	uint32_t uid;      /* who attached it */
+	uint32_t uid, pid; /* who attached it */
 	bool light;        /* the host's heavy fence covers us (S2) */
 	bool dead;         /* canald is gone, or closed the channel */
 	bool apart;        /* loopback is not canald's (twin.c) */

@@ -15,12 +15,14 @@
 extern char **environ;
 
 #define ON_STACK(count) alloca((count) * sizeof(char *))
-#define WITH_ENVIRONMENT(envp, name) \
-	char *const *name = exec_environment(envp, ON_STACK(exec_count(envp) + EXEC_KEPT + 1))
+#define WITH_ENVIRONMENT(path, envp, name)                                                  \
+	char name##_channel[EXEC_CHANNEL_LEN];                                              \
+	char *const *name = exec_environment(                                               \
+		path, envp, ON_STACK(exec_count(envp) + EXEC_ADDED + 1), name##_channel)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	WITH_ENVIRONMENT(envp, kept);
+	WITH_ENVIRONMENT(path, envp, kept);
 
 	exec_sockets(path, kept, NULL);
 	return real(execve)(path, argv, kept);
@@ -33,10 +35,10 @@ EXPORT int execv(const char *path, char *const argv[])
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	WITH_ENVIRONMENT(envp, kept);
-	char path[PATH_MAX];
+	char found[PATH_MAX], *path = exec_find(file, found, sizeof(found)) ? found : NULL;
+	WITH_ENVIRONMENT(path, envp, kept);
 
-	exec_sockets(exec_find(file, path, sizeof(path)) ? path : NULL, kept, NULL);
+	exec_sockets(path, kept, NULL);
 	return real(execvpe)(file, argv, kept);
 }
 
@@ -47,19 +49,21 @@ EXPORT int execvp(const char *file, char *const argv[])
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-	WITH_ENVIRONMENT(envp, kept);
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	WITH_ENVIRONMENT(path, envp, kept);
+
 	exec_sockets(path, kept, NULL);
 	return real(fexecve)(fd, argv, kept);
 }
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	WITH_ENVIRONMENT(envp, kept);
+	const char *known = path[0] == '/' ? path : NULL;
+	WITH_ENVIRONMENT(known, envp, kept);
 
-	exec_sockets(path[0] == '/' ? path : NULL, kept, NULL);
+	exec_sockets(known, kept, NULL);
 	return real(execveat)(dir, path, argv, kept, flags);
 }
 
@@ -119,7 +123,7 @@ EXPORT int execle(const char *path, const char *arg, ...)
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	WITH_ENVIRONMENT(envp, kept);
+	WITH_ENVIRONMENT(NULL, envp, kept);
 
 	exec_sockets(path, kept, actions);
 	return real(posix_spawn)(pid, path, actions, attr, argv, kept);
@@ -128,10 +132,10 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	WITH_ENVIRONMENT(envp, kept);
-	char path[PATH_MAX];
+	char found[PATH_MAX], *path = exec_find(file, found, sizeof(found)) ? found : NULL;
+	WITH_ENVIRONMENT(NULL, envp, kept);
 
-	exec_sockets(exec_find(file, path, sizeof(path)) ? path : NULL, kept, actions);
+	exec_sockets(path, kept, actions);
 	return real(posix_spawnp)(pid, file, actions, attr, argv, kept);
 }
 

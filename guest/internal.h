@@ -52,6 +52,8 @@ int fd_next_own(int fd);
 int channel_join_by(uint64_t inode);
 /* The same for a process that has a channel already, but nothing in it, and one thread. */
 int channel_change_by(uint64_t inode);
+/* At the start: what exec_keep() found of the channel that this program had. */
+void channel_continue(uint64_t id, uint64_t token);
 /* In a forked child, before anything else of ours. */
 void channel_after_fork(void);
 

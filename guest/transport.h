@@ -55,8 +55,8 @@ struct transport {
 #define TRANSPORT_INET6 0x100
 
 extern const struct transport transport_local __attribute__((visibility("hidden")));
-/* attach_local.c: into the channel that has a socket whose dummy this process came by. */
-int attach_local_by_dummy(struct channel *ch, const char *path, uint64_t inode);
+/* attach_local.c: into channel @id, or, with 0, that which has a dummy of inode @token. */
+int attach_local_to(struct channel *ch, const char *path, uint64_t id, uint64_t token);
 
 extern const struct transport transport_vm __attribute__((visibility("hidden")));
 

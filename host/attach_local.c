@@ -352,7 +352,7 @@ static bool join(struct joining *j, const struct canal_local *packet)
 	}
 	if (j->error == 0)
 		return true;
-	if (!packet->channel_id) /* it only wondered what a descriptor is */
+	if (packet->number == 1) /* it has another way to go on */
 		refuse_quietly(j->fd);
 	else if (j->error == -ENOENT)
 		refuse(j->fd, "canald does not know the channel to join: was it restarted?");

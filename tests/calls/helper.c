@@ -3,6 +3,7 @@
  * What missed.c starts: linked statically, so that no library gets in, and dynamically.
  *
  *	helper echo FD		lines from FD come back in capitals, until the end
+ *	helper plain FD		the same as they are
  *	helper say FD TEXT	writes TEXT and a line's end
  *	helper name FD		writes whether FD has a peer with a port
  *	helper late FD		waits with poll() for a line, echoes it, shuts down
@@ -26,14 +27,19 @@ static int fail(const char *what)
 	return 1;
 }
 
-static int echo(int fd)
+static int plain(int byte)
+{
+	return byte;
+}
+
+static int echo(int fd, int (*how)(int))
 {
 	char text[256];
 	ssize_t got;
 
 	while ((got = read(fd, text, sizeof(text))) > 0) {
 		for (ssize_t i = 0; i < got; i++)
-			text[i] = (char)toupper((unsigned char)text[i]);
+			text[i] = (char)how((unsigned char)text[i]);
 		if (write(fd, text, (size_t)got) != got)
 			return fail("write");
 	}
@@ -90,7 +96,7 @@ static int take(int from)
 	if (recvmsg(from, &m, 0) != 1 || !CMSG_FIRSTHDR(&m))
 		return fail("recvmsg");
 	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
-	return echo(fd);
+	return echo(fd, toupper);
 }
 
 int main(int argc, char **argv)
@@ -100,7 +106,9 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return 2;
 	if (!strcmp(argv[1], "echo"))
-		return echo(fd);
+		return echo(fd, toupper);
+	if (!strcmp(argv[1], "plain"))
+		return echo(fd, plain);
 	if (!strcmp(argv[1], "say"))
 		return dprintf(fd, "%s\n", argv[3]) < 0 ? fail("dprintf") : 0;
 	if (!strcmp(argv[1], "name"))
@@ -110,6 +118,6 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "take"))
 		return take(fd);
 	if (!strcmp(argv[1], "accept"))
-		return echo(accept(fd, NULL, NULL));
+		return echo(accept(fd, NULL, NULL), toupper);
 	return 2;
 }
