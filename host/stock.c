@@ -13,6 +13,8 @@
  *  2. What a guest wrote into a dummy may be descriptors, whose last close can
  *     wait for somebody: a far end is closed on a poller only when it is empty and
  *     nobody can write to it any more (far_end_close()).
+ *  3. A stock ends with its process. Nobody looks at what is written into its near
+ *     ends, and that may be the very connection whose end would end it.
  *
  * Ownership and threads: the poller that owns the channel.
  * Failure: -errno; the guest then makes the pair itself, and nothing is pumped.
@@ -20,9 +22,11 @@
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -31,6 +35,9 @@ _Static_assert(CANAL_LOCAL_STOCK_SLOTS <= 64, "a bit of canal_local.token for ea
 
 /* What a process has of near ends that are nobody's dummy yet. */
 struct stock {
+	struct client *client;
+	struct engine_handle process; /* tells its end; fd -1: it has ended */
+	int pidfd;
 	struct far_end end[CANAL_LOCAL_STOCK_SLOTS];
 };
 
@@ -55,24 +62,68 @@ static void slot_close(struct far_end *end)
 	end->fd = -1;
 }
 
+static void stock_empty(struct stock *stock)
+{
+	struct poller *p = stock->client->channel->poller;
+
+	p->ops->unwatch(p->engine, &stock->process);
+	if (stock->pidfd >= 0)
+		close(stock->pidfd);
+	stock->pidfd = -1;
+	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++)
+		slot_close(&stock->end[i]);
+}
+
 void stock_drop(struct client *c)
 {
-	for (uint32_t i = 0; c->stock && i < CANAL_LOCAL_STOCK_SLOTS; i++)
-		slot_close(&c->stock->end[i]);
+	if (!c->stock)
+		return;
+	stock_empty(c->stock);
 	free(c->stock);
 	c->stock = NULL;
 }
 
+/* What it asked for before may name what it had. */
+static void process_ended(struct engine_handle *h, uint32_t events)
+{
+	struct stock *stock = caa_container_of(h, struct stock, process);
+	struct channel *ch = stock->client->channel;
+
+	(void)events;
+	if (!ch->broken)
+		channel_serve(ch, CHANNEL_INRS);
+	if (!ch->broken) /* else the client is gone, and its stock */
+		stock_empty(stock);
+}
+
 /* --- making ------------------------------------------------------------ */
 
+/* NULL: it has none, and makes its dummies itself. */
 static struct stock *stock_of(struct client *c)
 {
+	struct poller *p = c->channel->poller;
+	struct stock *stock;
+
 	if (c->stock)
 		return c->stock;
-	c->stock = malloc(sizeof(*c->stock));
-	for (uint32_t i = 0; c->stock && i < CANAL_LOCAL_STOCK_SLOTS; i++)
-		c->stock->end[i].fd = -1;
-	return c->stock;
+	stock = calloc(1, sizeof(*stock));
+	if (!stock)
+		return NULL;
+	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++)
+		stock->end[i].fd = -1;
+	stock->client = c;
+	stock->process.event = process_ended;
+	stock->process.fd = -1;
+	stock->pidfd = c->pid > 0 ? (int)syscall(SYS_pidfd_open, c->pid, 0) : -1;
+	if (stock->pidfd < 0 ||
+	    p->ops->watch(p->engine, &stock->process, stock->pidfd, EPOLLIN)) {
+		if (stock->pidfd >= 0)
+			close(stock->pidfd);
+		free(stock);
+		return NULL;
+	}
+	c->stock = stock;
+	return stock;
 }
 
 /* The guest's own descriptors ran out: it never had these. */
@@ -134,7 +185,7 @@ int stock_answer(struct client *c, const struct canal_local *asked)
 	uint32_t wanted = asked->number < CANAL_LOCAL_FDS ? asked->number : CANAL_LOCAL_FDS;
 	int near[CANAL_LOCAL_FDS], error;
 
-	if (stock) {
+	if (stock && stock->pidfd >= 0) {
 		slots_lost(stock, asked->token);
 		pairs_make(stock, wanted, &answer, near);
 	}
