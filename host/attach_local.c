@@ -207,11 +207,18 @@ static void joining_hello(void *arg)
 /* By number; or by a dummy that the process has, who may be of another program. */
 static struct channel *joining_channel(const struct joining *j)
 {
+	struct channel *ch, *next;
 	struct sock *s;
 
 	if (j->channel_id)
 		return poller_find_channel(j->poller, j->channel_id);
-	s = j->with_fds && j->token ? stock_find_any(j->poller, j->token) : NULL;
+	if (!j->with_fds || !j->token)
+		return NULL;
+	s = stock_find_any(j->poller, j->token);
+	if (!s) /* what names the dummy may still lie in a ring */
+		cds_list_for_each_entry_safe(ch, next, &j->poller->channels, link) if (!ch->orphan)
+			channel_serve(ch, CHANNEL_INRS);
+	s = s ? s : stock_find_any(j->poller, j->token);
 	return s ? s->channel : NULL;
 }
 
