@@ -141,8 +141,7 @@ static bool is_covered(const char *path, char *const envp[])
 	const char *preload = find(envp, "LD_PRELOAD");
 
 	return path && preload && strstr(preload, "libcanal.so") &&
-	       the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0) &&
-	       exec_is_covered(path);
+	       the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0) && exec_is_covered(path);
 }
 
 /* glibc's posix_spawn_file_actions_t, of which its header does not tell all. */

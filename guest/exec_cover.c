@@ -14,8 +14,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <limits.h>
+#include <link.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -82,7 +82,8 @@ static bool keeps_identity(int fd)
 		return true;
 	if (fstat(fd, &st) < 0)
 		return false;
-	return !(st.st_mode & S_ISUID) && (st.st_mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP) &&
+	return !(st.st_mode & S_ISUID) &&
+	       (st.st_mode & (S_ISGID | S_IXGRP)) != (S_ISGID | S_IXGRP) &&
 	       sys_call4(SYS_fgetxattr, fd, "security.capability", cap, sizeof(cap)) <= 0;
 }
 

@@ -15,9 +15,9 @@
 extern char **environ;
 
 #define ON_STACK(count) alloca((count) * sizeof(char *))
-#define WITH_ENVIRONMENT(path, envp, name)                                                  \
-	char name##_channel[EXEC_CHANNEL_LEN];                                              \
-	char *const *name = exec_environment(                                               \
+#define WITH_ENVIRONMENT(path, envp, name)     \
+	char name##_channel[EXEC_CHANNEL_LEN]; \
+	char *const *name = exec_environment(  \
 		path, envp, ON_STACK(exec_count(envp) + EXEC_ADDED + 1), name##_channel)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
@@ -86,12 +86,12 @@ static void gather(char **argv, const char *first, va_list args)
 		argv++;
 }
 
-#define GATHERED(name, first)                     \
-	va_list args, again;                      \
-	va_start(args, first);                    \
-	va_copy(again, args);                     \
-	char **name = ON_STACK(arguments(args));  \
-	gather(name, first, again);               \
+#define GATHERED(name, first)                    \
+	va_list args, again;                     \
+	va_start(args, first);                   \
+	va_copy(again, args);                    \
+	char **name = ON_STACK(arguments(args)); \
+	gather(name, first, again);              \
 	va_end(args)
 
 EXPORT int execl(const char *path, const char *arg, ...)

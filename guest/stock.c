@@ -55,7 +55,6 @@ static uint32_t most(void)
 	return getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < PLENTY ? 1 : CANAL_LOCAL_FDS;
 }
 
-
 /* Files what came under its slots. The first one that came is the caller's to use. */
 static int keep(const struct canal_local *p, const int *fds, unsigned int count, uint32_t *ret_slot)
 {

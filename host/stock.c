@@ -115,8 +115,7 @@ static struct stock *stock_of(struct client *c)
 	stock->process.event = process_ended;
 	stock->process.fd = -1;
 	stock->pidfd = c->pid > 0 ? (int)syscall(SYS_pidfd_open, c->pid, 0) : -1;
-	if (stock->pidfd < 0 ||
-	    p->ops->watch(p->engine, &stock->process, stock->pidfd, EPOLLIN)) {
+	if (stock->pidfd < 0 || p->ops->watch(p->engine, &stock->process, stock->pidfd, EPOLLIN)) {
 		if (stock->pidfd >= 0)
 			close(stock->pidfd);
 		free(stock);
