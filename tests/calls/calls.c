@@ -279,6 +279,13 @@ bool pattern_fits(const uint8_t *data, size_t len, uint64_t at)
 
 /* --- running ----------------------------------------------------------- */
 
+static unsigned int case_seconds(void)
+{
+	const char *seconds = getenv("CASE_SECONDS");
+
+	return seconds ? (unsigned int)atoi(seconds) : CASE_SECONDS;
+}
+
 static void run_apart(const struct call_case *c)
 {
 	pid_t pid;
@@ -286,7 +293,9 @@ static void run_apart(const struct call_case *c)
 	say("== %s", c->name);
 	pid = fork();
 	if (pid == 0) {
-		alarm(CASE_SECONDS);
+		alarm(case_seconds());
+		if (case_begin)
+			case_begin();
 		c->run();
 		exit(0);
 	}
@@ -308,6 +317,8 @@ int main(int argc, char **argv)
 		for (int j = 2; j < argc; j++) {
 			if (strcmp(argv[j], cases[i].name))
 				continue;
+			if (case_begin)
+				case_begin();
 			cases[i].run();
 			found = true;
 		}

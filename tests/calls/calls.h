@@ -41,6 +41,9 @@ struct call_case {
 extern const struct call_case cases[];
 extern const size_t case_count;
 
+/* Runs in front of each case where a program has it. */
+void case_begin(void) __attribute__((weak));
+
 /* AF_INET or AF_INET6, as the command line has it. */
 extern int family;
 
