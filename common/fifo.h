@@ -177,4 +177,10 @@ static inline uint64_t canal_dgram_span(uint32_t len)
 	       (((uint64_t)len + CANAL_DGRAM_ALIGN - 1) & ~(uint64_t)(CANAL_DGRAM_ALIGN - 1));
 }
 
+/* With its control messages. */
+static inline uint64_t canal_dgram_extent(const struct canal_dgram *record)
+{
+	return canal_dgram_span(record->len) + CANAL_DGRAM_CONTROL(record->flags);
+}
+
 #endif

@@ -92,7 +92,8 @@ struct canal_fifo {
 #define CANAL_CLOSED_EOF 1u   /* orderly end: FIN, shutdown */
 #define CANAL_CLOSED_RESET 2u /* broken off: so_error says why */
 
-/* A datagram in a FIFO: this header, the payload, padding to 8 bytes. */
+/* A datagram in a FIFO: this header, the payload, padding to 8 bytes, then control
+ * messages as the kernel's struct cmsghdr has them, if CANAL_DGRAM_CONTROL says so. */
 struct canal_dgram {
 	canal_u32 len;          /* of the payload, bytes */
 	canal_u32 flags;        /* CANAL_DGRAM_* */
@@ -101,6 +102,10 @@ struct canal_dgram {
 
 #define CANAL_DGRAM_ALIGN 8u
 #define CANAL_DGRAM_TRUNC 1u /* the host saw a longer one than it could keep */
+#define CANAL_DGRAM_MORE 2u  /* TX: more bytes of this datagram follow (MSG_MORE) */
+/* In flags: bytes of control messages, a multiple of CANAL_DGRAM_ALIGN. */
+#define CANAL_DGRAM_CONTROL(flags) ((flags) >> 16)
+#define CANAL_DGRAM_CONTROL_MAX 512u
 
 /* An accepted connection in the RX FIFO of a listener. */
 struct canal_accept {

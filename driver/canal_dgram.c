@@ -173,7 +173,7 @@ static int dgram_get(struct job *job, size_t room, struct canal_dgram *record)
 	if (len < sizeof(*record))
 		return -EIO;
 	err = canal_job_get(job, head, record, sizeof(*record), false);
-	span = canal_dgram_span(record->len);
+	span = canal_dgram_extent(record);
 	if (err || span > len)
 		return -EIO;
 	job->done = min_t(u64, record->len, room);

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "addr.h"
+#include "control.h"
 #include "data.h"
 #include "twin.h"
 
@@ -35,6 +36,7 @@ struct dgram_job {
 	int flags;
 	struct canal_dgram head; /* of the record to be sent */
 	uint64_t span;
+	const struct control *control; /* NULL: none */
 	struct cursor at;
 };
 
@@ -78,7 +80,8 @@ static inline bool put_within(struct dgram_job *job, uint64_t tail)
 	uint32_t id = f->chunk[canal_fifo_index(tail)];
 	uint8_t *to;
 
-	if (!offset || offset + job->span > CANAL_CHUNK || id >= the_channel.tx.count)
+	if (!offset || offset + job->span > CANAL_CHUNK || id >= the_channel.tx.count ||
+	    unlikely(job->head.flags))
 		return false;
 	to = canal_arena_chunk(&the_channel.tx, id) + offset;
 	memcpy(to, &job->head, sizeof(job->head));
@@ -105,6 +108,9 @@ static int put_record(struct dgram_job *job)
 		err = put_part(job, tail, &job->head, sizeof(job->head));
 		if (!err)
 			err = put_part(job, tail + sizeof(job->head), NULL, job->head.len);
+		if (!err && job->control)
+			err = put_part(job, tail + canal_dgram_span(job->head.len),
+				       job->control->data, job->control->len);
 	}
 	if (err)
 		job->at = start;
@@ -194,6 +200,29 @@ static int dgram_target(const struct canal_sock *s, const struct msghdr *m, stru
 	return !err && !to->port ? -EINVAL : err;
 }
 
+/* As dgram_send(), with control messages. */
+static __attribute__((noinline)) int add_control(struct dgram_job *job, const struct msghdr *m,
+						 struct control *control)
+{
+	int err = control_pack(control, m, job->s->domain);
+
+	if (err || !control->len)
+		return err;
+	job->control = control;
+	job->head.flags |= control->len << 16;
+	job->span += control->len;
+	return 0;
+}
+
+/* As dgram_send(), the record being ready but for its control messages. */
+static __attribute__((noinline)) int send_controlled(struct dgram_job *job, const struct msghdr *m)
+{
+	struct control control;
+	int err = add_control(job, m, &control);
+
+	return err ? err : send_record(job);
+}
+
 ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags)
 {
 	struct dgram_job job = { .s = s, .n = n, .flags = flags, .at = { m->msg_iov, 0 } };
@@ -206,7 +235,7 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 		return len;
 	if (unlikely(len > (s->domain == AF_INET6 ? DGRAM_MOST_IPV6 : DGRAM_MOST_IPV4)))
 		return -EMSGSIZE;
-	if (unlikely(flags & (MSG_OOB | MSG_MORE)))
+	if (unlikely((flags & MSG_OOB) && s->domain == AF_INET))
 		return -EOPNOTSUPP;
 	err = dgram_target(s, m, &job.head.addr);
 	if (unlikely(err))
@@ -214,8 +243,9 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 	if (twin_apart() && job.head.addr.family && twin_owns(&job.head.addr))
 		return twin_send(s, n, &job.head.addr, m, flags);
 	job.head.len = (canal_u32)len;
+	job.head.flags = flags & MSG_MORE ? CANAL_DGRAM_MORE : 0;
 	job.span = canal_dgram_span(job.head.len);
-	err = send_record(&job);
+	err = unlikely(m->msg_controllen) ? send_controlled(&job, m) : send_record(&job);
 	return err ? err : len;
 }
 
@@ -225,6 +255,7 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 struct dgram_got {
 	struct canal_dgram head;
 	size_t copied;
+	struct control *control; /* NULL: nobody asks */
 };
 
 /* The payload at @pos into the program's buffers, as much as they hold. */
@@ -243,6 +274,21 @@ static int get_payload(const struct canal_fifo *f, uint64_t pos, struct cursor *
 	return 0;
 }
 
+/* Of the record at @head. */
+static __attribute__((noinline)) int get_control(const struct canal_fifo *f, uint64_t head,
+						 struct dgram_got *got)
+{
+	uint32_t len = CANAL_DGRAM_CONTROL(got->head.flags);
+
+	if (!got->control)
+		return 0;
+	if (len > sizeof(got->control->data))
+		return -EPROTO;
+	got->control->len = len;
+	return canal_fifo_peek(f->chunk, &the_channel.rx, head + canal_dgram_span(got->head.len),
+			       got->control->data, len);
+}
+
 /* Under rx_lock. 1: got one, 0: none, or -errno. */
 static int get_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
 		      int flags, struct dgram_got *got)
@@ -257,11 +303,13 @@ static int get_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, 
 	if (head == tail)
 		return 0;
 	err = canal_fifo_peek(f->chunk, &the_channel.rx, head, &got->head, sizeof(got->head));
-	span = canal_dgram_span(got->head.len);
+	span = canal_dgram_extent(&got->head);
 	if (err || span > tail - head)
 		return -EIO;
 	got->copied = got->head.len < room ? got->head.len : room;
 	err = get_payload(f, head + sizeof(got->head), &at, got->copied);
+	if (!err && unlikely(CANAL_DGRAM_CONTROL(got->head.flags)))
+		err = get_control(f, head, got);
 	if (err)
 		return -EIO;
 	if (!(flags & MSG_PEEK))
@@ -318,32 +366,59 @@ ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags
 	return unlikely(twin) ? twin_recv(twin, s, m, flags) : dgram_recv_canal(s, n, m, flags);
 }
 
+/* What recvmsg() tells of the datagram besides its bytes. */
+static void give_rest(const struct dgram_got *got, struct msghdr *m)
+{
+	if (m->msg_name)
+		addr_give(&got->head.addr, m->msg_name, &m->msg_namelen);
+	else
+		m->msg_namelen = 0;
+	if (got->copied < got->head.len || (got->head.flags & CANAL_DGRAM_TRUNC))
+		m->msg_flags |= MSG_TRUNC;
+	if (got->control)
+		control_give(got->control, m);
+	else if (CANAL_DGRAM_CONTROL(got->head.flags))
+		m->msg_flags |= MSG_CTRUNC;
+}
+
+/* With room for control messages, or none to be had. */
+static inline ssize_t recv_one(struct canal_sock *s, uint32_t n, struct msghdr *m, size_t room,
+			       int flags, struct control *control)
+{
+	struct dgram_got got = { .control = control };
+	int r = recv_record(s, n, m, room, flags, &got);
+
+	if (r < 0)
+		return r;
+	m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	if (r) {
+		give_rest(&got, m);
+		return (ssize_t)(flags & MSG_TRUNC ? got.head.len : got.copied);
+	}
+	m->msg_namelen = 0;
+	m->msg_controllen = 0;
+	return 0;
+}
+
+static __attribute__((noinline)) ssize_t recv_controlled(struct canal_sock *s, uint32_t n,
+							 struct msghdr *m, size_t room, int flags)
+{
+	struct control control;
+
+	control.len = 0;
+	return recv_one(s, n, m, room, flags, &control);
+}
+
 ssize_t dgram_recv_canal(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags)
 {
 	ssize_t room = iov_total(m->msg_iov, (int)m->msg_iovlen);
-	struct dgram_got got;
-	int r;
 
 	if (unlikely(!data_settled(s)))
 		data_settle(s);
 	if (unlikely(room < 0))
 		return room;
-	if (unlikely(flags & (MSG_OOB | MSG_ERRQUEUE)))
-		return flags & MSG_OOB ? -EOPNOTSUPP : -EAGAIN;
-	r = recv_record(s, n, m, (size_t)room, flags, &got);
-	if (r < 0)
-		return r;
-	m->msg_flags = 0;
-	m->msg_controllen = 0;
-	if (!r) {
-		m->msg_namelen = 0;
-		return 0;
-	}
-	if (m->msg_name)
-		addr_give(&got.head.addr, m->msg_name, &m->msg_namelen);
-	else
-		m->msg_namelen = 0;
-	if (got.copied < got.head.len || (got.head.flags & CANAL_DGRAM_TRUNC))
-		m->msg_flags |= MSG_TRUNC;
-	return (ssize_t)(flags & MSG_TRUNC ? got.head.len : got.copied);
+	if (unlikely(flags & MSG_ERRQUEUE))
+		return -EAGAIN;
+	return unlikely(m->msg_controllen) ? recv_controlled(s, n, m, (size_t)room, flags)
+					   : recv_one(s, n, m, (size_t)room, flags, NULL);
 }

@@ -23,12 +23,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "epoll_set.h"
 #include "handover.h"
 #include "sys.h"
 #include "twin.h"
+#include "user.h"
 
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
@@ -393,9 +395,9 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 
 	if (!is_shared(es))
 		return kernel_wait(epfd, ev, max, timeout, mask);
-	if (max <= 0 || !is_valid(timeout))
+	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !is_valid(timeout))
 		return -EINVAL;
-	if (!ev)
+	if (USER_ONCE(user_writable, ev, sizeof(*ev)))
 		return -EFAULT;
 	if (set_is_foreign(es)) {
 		n = member_adopt(es, epfd);

@@ -77,8 +77,8 @@ static short events_of_dgram(struct canal_sock *s, short events)
 
 	if ((events & EVENTS_IN) && rx_has(s, 0))
 		mask |= EVENTS_IN;
-	if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
-		mask |= EVENTS_OUT;
+	if ((events & (EVENTS_OUT | POLLWRBAND)) && tx_writable_armed(&s->tx))
+		mask |= EVENTS_OUT | POLLWRBAND;
 	if (canal_read_once(&s->so_error))
 		mask |= POLLERR;
 	return mask;

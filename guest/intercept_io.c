@@ -8,8 +8,12 @@
 #include <limits.h>
 
 #include "adopt.h"
+#include "control.h"
 #include "intercept.h"
+#include "user.h"
 
+/* No buffer is so long: addresses of programs end there. */
+#define USER_MOST (1ul << 47)
 #define MMSG_MAX 1024 /* the kernel's own limit for one call */
 
 /* --- one buffer -------------------------------------------------------- */
@@ -104,8 +108,10 @@ static ssize_t check_iov(const struct iovec *iov, int count)
 	if (!iov && count)
 		return -EFAULT;
 	for (int i = 0; i < count; i++) {
-		if (iov[i].iov_len > SSIZE_MAX - total)
+		if (iov[i].iov_len > SSIZE_MAX)
 			return -EINVAL;
+		if (iov[i].iov_len >= USER_MOST)
+			return -EFAULT;
 		total += iov[i].iov_len;
 	}
 	return total;
@@ -140,15 +146,23 @@ static ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count,
  * move an empty datagram. */
 static ssize_t file_writev(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
-	ssize_t ret = check_iov(iov, count);
+	ssize_t ret = count > 0 && count <= IOV_MAX
+			      ? USER_ONCE(user_readable, iov, (size_t)count * sizeof(*iov))
+			      : 0;
 
+	if (ret == 0)
+		ret = check_iov(iov, count);
 	return ret > 0 ? send_iov(ref, iov, count, flags) : ret;
 }
 
 static ssize_t file_readv(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
-	ssize_t ret = check_iov(iov, count);
+	ssize_t ret = count > 0 && count <= IOV_MAX
+			      ? USER_ONCE(user_readable, iov, (size_t)count * sizeof(*iov))
+			      : 0;
 
+	if (ret == 0)
+		ret = check_iov(iov, count);
 	return ret > 0 ? recv_iov(ref, iov, count, flags) : ret;
 }
 
@@ -176,13 +190,44 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 
 /* --- messages ---------------------------------------------------------- */
 
+/* A stream has no control messages to send, but wrong ones are told. */
+static ssize_t send_stream(struct sock_ref ref, const struct msghdr *m, int flags)
+{
+	int ret = m->msg_controllen ? control_check_stream(m) : 0;
+
+	return ret < 0 ? ret : send_iov(ref, m->msg_iov, m->msg_iovlen, flags);
+}
+
 static ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	if (m->msg_iovlen > IOV_MAX)
 		return -EMSGSIZE;
+	if (m->msg_controllen && user_readable(m->msg_control, m->msg_controllen))
+		return -EFAULT;
 	if (is_stream(ref))
-		return send_iov(ref, m->msg_iov, m->msg_iovlen, flags);
+		return send_stream(ref, m, flags);
 	return dgram_send(ref.s, ref.n, m, flags);
+}
+
+/* Of one message at a time: what the pointers in it lead to. */
+static int message_check(const struct msghdr *m)
+{
+	if (m->msg_iovlen > IOV_MAX)
+		return -EMSGSIZE;
+	return USER_ONCE(user_readable, m->msg_iov, m->msg_iovlen * sizeof(*m->msg_iov));
+}
+
+static ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
+{
+	int ret = USER_ONCE(user_readable, m, sizeof(*m));
+
+	if (!ret)
+		ret = message_check(m);
+	if (!ret && m->msg_name && (int)m->msg_namelen < 0)
+		ret = -EINVAL;
+	if (!ret && m->msg_name && m->msg_namelen)
+		ret = USER_ONCE(user_readable, m->msg_name, m->msg_namelen);
+	return ret < 0 ? ret : io_sendmsg(ref, m, flags);
 }
 
 /* A stream has no addresses, no control messages and no flags to tell. */
@@ -200,9 +245,18 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 	if (ret >= 0) {
 		m->msg_namelen = 0;
 		m->msg_controllen = 0;
-		m->msg_flags = 0;
+		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
 	}
 	return ret;
+}
+
+static ssize_t one_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
+{
+	int ret = USER_ONCE(user_writable, m, sizeof(*m));
+
+	if (!ret)
+		ret = message_check(m);
+	return ret < 0 ? ret : io_recvmsg(ref, m, flags);
 }
 
 /* --- with addresses ---------------------------------------------------- */
@@ -255,6 +309,11 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 
 	if (!ref.s)
 		return kernel_sendto(fd, buf, len, flags, addr, addr_len);
+	if (m.msg_name &&
+	    (addr_len > sizeof(struct sockaddr_storage) || (!addr_len && !is_stream(ref))))
+		return give(-EINVAL);
+	if (m.msg_name && USER_ONCE(user_readable, addr.__sockaddr__, addr_len))
+		return give(-EFAULT);
 	if (!is_stream(ref))
 		return give(dgram_send(ref.s, ref.n, &m, flags));
 	return GIVE_IO(fd, stream_send(ref.s, ref.n, &iov, 1, flags),
@@ -273,7 +332,11 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG
 
 	if (!ref.s)
 		return real(recvfrom)(fd, buf, len, flags, addr, addr_len);
-	if (addr.__sockaddr__ && !addr_len)
+	if (addr.__sockaddr__ && USER_ONCE(user_writable, addr_len, sizeof(*addr_len)))
+		return give(-EFAULT);
+	if (addr.__sockaddr__ && (int)*addr_len < 0)
+		return give(-EINVAL);
+	if (addr.__sockaddr__ && USER_ONCE(user_writable, addr.__sockaddr__, *addr_len))
 		return give(-EFAULT);
 	if (addr.__sockaddr__) {
 		m.msg_name = addr.__sockaddr__;
@@ -293,7 +356,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 	if (!ref.s)
 		return kernel_sendmsg(fd, m, flags);
-	return GIVE_IO(fd, m ? io_sendmsg(ref, m, flags) : -EFAULT, kernel_sendmsg(fd, m, flags));
+	return GIVE_IO(fd, one_sendmsg(ref, m, flags), kernel_sendmsg(fd, m, flags));
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
@@ -304,7 +367,7 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 
 	if (!ref.s)
 		return kernel_recvmsg(fd, m, flags);
-	return GIVE_IO(fd, m ? io_recvmsg(ref, m, flags) : -EFAULT, kernel_recvmsg(fd, m, flags));
+	return GIVE_IO(fd, one_recvmsg(ref, m, flags), kernel_recvmsg(fd, m, flags));
 }
 
 /* --- many messages ----------------------------------------------------- */
@@ -325,6 +388,8 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	}
 	if (count > MMSG_MAX)
 		count = MMSG_MAX;
+	if (USER_ONCE(user_writable, m, count * sizeof(*m)))
+		return give(-EFAULT);
 	for (done = 0; done < count; done++) {
 		ret = io_sendmsg(ref, &m[done].msg_hdr, flags);
 		if (ret < 0)
@@ -360,6 +425,10 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		return kernel_recvmmsg(fd, m, count, flags, timeout);
 	if (count > MMSG_MAX)
 		count = MMSG_MAX;
+	if (USER_ONCE(user_writable, m, count * sizeof(*m)))
+		return give(-EFAULT);
+	if (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000ul))
+		return give(-EINVAL);
 	if (timeout)
 		end = wait_now() + timeout->tv_sec * 1000000000LL + timeout->tv_nsec;
 	while (done < count) {

@@ -15,13 +15,17 @@
  * Failure: as in the kernel; what was moved before an error is the result.
  */
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "intercept.h"
+#include "user.h"
 
 #define MOVE_MAX 0x7ffff000u /* the kernel's limit for one call */
 #define MOVE_BUFFER 65536u
+#define SPLICE_FLAGS \
+	(unsigned int)(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
 
 static size_t least(size_t a, size_t b)
 {
@@ -145,10 +149,15 @@ static bool pipe_nonblock(int fd, unsigned int flags)
 static ssize_t pipe_room(int fd, bool nonblock)
 {
 	int size = real(fcntl)(fd, F_GETPIPE_SZ, NULL);
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	int used, ret;
 
 	if (size < 0)
 		return -EINVAL;
+	if (real(poll)(&p, 1, 0) > 0 && (p.revents & POLLERR)) { /* nobody reads it */
+		raise(SIGPIPE);
+		return -EPIPE;
+	}
 	if (real(ioctl)(fd, FIONREAD, &used) == 0 && used == 0)
 		return size;
 	ret = pipe_wait(fd, POLLOUT, nonblock);
@@ -247,15 +256,35 @@ static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len,
 	return stream_push(fd, ref, buf, got);
 }
 
+/* Open, and for @mode or both ways. */
+static int pipe_end(int fd, int mode)
+{
+	int flags = real(fcntl)(fd, F_GETFL, NULL);
+
+	if (flags < 0)
+		return -EBADF;
+	return (flags & O_ACCMODE) == mode || (flags & O_ACCMODE) == O_RDWR ? 0 : -EBADF;
+}
+
 static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t *out_at, size_t len,
 			   unsigned int flags)
 {
 	struct sock_ref from = sock_of(in), to = sock_of(out);
-	ssize_t ret;
+	const off64_t *socket_at = from.s ? in_at : out_at;
+	const off64_t *pipe_at = from.s ? out_at : in_at;
+	ssize_t ret = 0;
 	char *buf;
 
-	if ((from.s && in_at) || (to.s && out_at))
+	if (flags & ~SPLICE_FLAGS)
 		return -EINVAL;
+	if (!(from.s && to.s))
+		ret = pipe_end(from.s ? out : in, from.s ? O_WRONLY : O_RDONLY);
+	if (ret < 0)
+		return ret;
+	if (pipe_at && !(from.s && to.s))
+		return -ESPIPE;
+	if (socket_at)
+		return user_readable(socket_at, sizeof(*socket_at)) ? -EFAULT : -EINVAL;
 	if ((from.s && to.s) || !is_stream(from.s ? from : to))
 		return -EINVAL;
 	if (!len)
@@ -281,7 +310,8 @@ EXPORT ssize_t splice(int in, off64_t *in_at, int out, off64_t *out_at, size_t l
 		return real(splice)(in, in_at, out, out_at, len, flags);
 	ret = splice_ours(in, in_at, out, out_at, len, flags);
 	errno = saved_errno;
-	return GIVE_IO(fd_sock(in) ? in : out, ret, real(splice)(in, in_at, out, out_at, len, flags));
+	return GIVE_IO(fd_sock(in) ? in : out, ret,
+		       real(splice)(in, in_at, out, out_at, len, flags));
 }
 
 ALIAS(sendfile64, sendfile);

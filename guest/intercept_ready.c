@@ -5,7 +5,10 @@
  * Purpose and rules: intercept.h. A call that names nothing of ours goes to the
  * kernel as it is.
  */
+#include <limits.h>
+
 #include "intercept.h"
+#include "user.h"
 
 #define NS_PER_MS 1000000
 #define NS_PER_US 1000
@@ -29,13 +32,40 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
 	return ts;
 }
 
+/* The kernel says what is wrong with such an array. */
+static bool is_bad(struct pollfd *fds, nfds_t count)
+{
+	return count > INT_MAX ||
+	       (count && USER_ONCE(user_writable, fds, count * sizeof(*fds)) != 0);
+}
+
+static bool is_bad_set(fd_set *set, int n)
+{
+	return set && n > 0 && user_writable(set, ((size_t)n + 63) / 64 * sizeof(fd_mask)) != 0;
+}
+
+/* Asked in full only when one of them is another one than last time. */
+static bool are_bad(int n, fd_set *rd, fd_set *wr, fd_set *ex)
+{
+	static __thread fd_set *seen[3];
+
+	if (rd == seen[0] && wr == seen[1] && ex == seen[2])
+		return false;
+	if (is_bad_set(rd, n) || is_bad_set(wr, n) || is_bad_set(ex, n))
+		return true;
+	seen[0] = rd;
+	seen[1] = wr;
+	seen[2] = ex;
+	return false;
+}
+
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
 	TRACED(poll, fds, count, timeout);
 
 	struct timespec ts;
 
-	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
+	if (!canal_read_once(&fd_table_len) || is_bad(fds, count) || !ready_poll_ours(fds, count))
 		return real(poll)(fds, count, timeout);
 	return give(ready_poll(fds, count, from_ms(timeout, &ts), NULL));
 }
@@ -45,7 +75,8 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 {
 	TRACED(ppoll, fds, count, timeout, mask);
 
-	if (!canal_read_once(&fd_table_len) || !ready_poll_ours(fds, count))
+	if (!canal_read_once(&fd_table_len) || is_bad(fds, count) || !ready_poll_ours(fds, count) ||
+	    (mask && USER_ONCE(user_readable, mask, sizeof(long))))
 		return real(ppoll)(fds, count, timeout, mask);
 	return give(ready_poll(fds, count, timeout, mask));
 }
@@ -74,7 +105,8 @@ EXPORT int select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *tim
 	struct timespec ts, left = { 0 };
 	int ret;
 
-	if (!canal_read_once(&fd_table_len) || !ready_select_ours(n, rd, wr, ex))
+	if (!canal_read_once(&fd_table_len) || are_bad(n, rd, wr, ex) ||
+	    !ready_select_ours(n, rd, wr, ex))
 		return real(select)(n, rd, wr, ex, timeout);
 	if (!timeout)
 		return give(ready_select(n, rd, wr, ex, NULL, NULL, &left));
@@ -95,7 +127,8 @@ EXPORT int pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct times
 
 	struct timespec left;
 
-	if (!canal_read_once(&fd_table_len) || !ready_select_ours(n, rd, wr, ex))
+	if (!canal_read_once(&fd_table_len) || are_bad(n, rd, wr, ex) ||
+	    !ready_select_ours(n, rd, wr, ex))
 		return real(pselect)(n, rd, wr, ex, timeout, mask);
 	return give(ready_select(n, rd, wr, ex, timeout, mask, &left));
 }
@@ -158,6 +191,8 @@ EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 		if (ret < 0)
 			return give(ret);
 	}
+	if (op != EPOLL_CTL_DEL && user_readable(ev, sizeof(*ev)))
+		return give(-EFAULT);
 	return give(epoll_change(epfd, op, fd, ev));
 }
 

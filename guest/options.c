@@ -24,11 +24,15 @@
 #include <sys/time.h>
 
 #include "internal.h"
+#include "sys.h"
 #include "twin.h"
+#include "user.h"
 
 #define NS_PER_S 1000000000ull
 #define NS_PER_US 1000ull
-#define LEVEL_TLS 282
+/* How long an option waits for datagrams in front of it. */
+#define EARLIER_LOOKS 300
+#define EARLIER_NAP_NS 500000
 /* asm/socket.h: the 64-bit time limits of 32-bit programs, alike on 64-bit ones. */
 #define RCVTIMEO_NEW 66
 #define SNDTIMEO_NEW 67
@@ -161,17 +165,19 @@ static int refuse(int level, int name)
 		case TCP_FASTOPEN_CONNECT:
 			return -EOPNOTSUPP;
 		}
-	return level == LEVEL_TLS ? -ENOPROTOOPT : 0;
+	return 0;
 }
 
 int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t *len)
 {
 	int ret;
 
-	if (!len || (!value && *len))
+	if (user_writable(len, sizeof(*len)))
 		return -EFAULT;
 	if ((int)*len < 0)
 		return -EINVAL;
+	if (user_writable(value, *len < sizeof(int) ? *len : sizeof(int)))
+		return -EFAULT;
 	if (level == SOL_SOCKET) {
 		ret = get_here(ref, name, value, len);
 		if (ret != -ENOPROTOOPT)
@@ -221,6 +227,18 @@ static int set_call(struct sock_ref ref, int level, int name, const void *value,
 	return ret == -EPIPE ? -ENETDOWN : ret;
 }
 
+/* Datagrams that were sent before go as the options were then. */
+static void earlier_sent(struct canal_sock *s)
+{
+	for (unsigned int i = 0; i < EARLIER_LOOKS && !channel_gone(&the_channel) &&
+				 canal_load_acquire(&s->tx.head) != canal_read_once(&s->tx.tail);
+	     i++)
+		if (i < 100)
+			sys_yield();
+		else
+			(void)wait_nap(EARLIER_NAP_NS);
+}
+
 int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
 {
 	uint64_t *limit = level == SOL_SOCKET ? timeout_of(ref.s, name) : NULL;
@@ -230,7 +248,7 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 		return ret;
 	if ((int)len < 0)
 		return -EINVAL;
-	if (!value && len)
+	if (len >= sizeof(int) && user_readable(value, len))
 		return -EFAULT;
 	if (limit)
 		return timeout_set(limit, value, len);
@@ -240,6 +258,8 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 	}
 	if (is_posted(ref, level, name, len))
 		return set_post(ref, level, name, value);
+	if (ref.type == SOCK_DGRAM)
+		earlier_sent(ref.s);
 	return set_call(ref, level, name, value, len);
 }
 
@@ -301,20 +321,24 @@ int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 
 	switch (request) {
 	case FIONREAD:
-		return arg ? readable_bytes(ref, arg) : -EFAULT;
+		return user_writable(arg, sizeof(int)) ? -EFAULT : readable_bytes(ref, arg);
 	case SIOCOUTQ:
 	case SIOCOUTQNSD:
-		if (!arg)
+		if (canal_load_acquire(&s->state) == CANAL_SOCK_LISTENING)
+			return -EINVAL;
+		if (user_writable(arg, sizeof(int)))
 			return -EFAULT;
 		*(int *)arg = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
 		return 0;
 	case SIOCATMARK:
-		if (!arg)
+		if (ref.type != SOCK_STREAM)
+			return -ENOTTY;
+		if (user_writable(arg, sizeof(int)))
 			return -EFAULT;
 		*(int *)arg = 0;
 		return 0;
 	case FIONBIO:
-		if (!arg)
+		if (user_readable(arg, sizeof(int)))
 			return -EFAULT;
 		option_status(s, CANAL_STATUS_NONBLOCK, *(int *)arg);
 		return dummy_ioctl(fd, request, arg);

@@ -31,8 +31,11 @@
 #include "handover.h"
 #include "internal.h"
 #include "twin.h"
+#include "user.h"
 
 #define TYPE_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
+/* IPPROTO_MAX of Linux 6 */
+#define PROTOCOL_MOST 263
 #define GRANT_YIELDS 20
 #define GRANT_SLEEP_NS 100000
 #define GRANT_LIMIT_NS 1000000000LL
@@ -225,6 +228,8 @@ int socket_open(int domain, int type, int protocol)
 		return fallback_socket(domain, type, protocol, EOPNOTSUPP);
 	if (kind != SOCK_STREAM && kind != SOCK_DGRAM)
 		return fallback_socket(domain, type, protocol, ESOCKTNOSUPPORT);
+	if (protocol < 0 || protocol >= PROTOCOL_MOST)
+		return -EINVAL;
 	if (!protocol_fits(kind, protocol))
 		return fallback_socket(domain, type, protocol, EPROTONOSUPPORT);
 	ret = channel_get(&ch);
@@ -245,6 +250,14 @@ static int call(struct sock_ref ref, struct canal_inr *inr)
 	return no_network(channel_call(&the_channel, inr, &args));
 }
 
+/* As the kernel takes a name in, before it looks at it. */
+static int name_readable(const struct sockaddr *addr, socklen_t len)
+{
+	if (len > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	return user_readable(addr, len);
+}
+
 /*
  * Unlike connect and sendto, bind wants the socket's own family; AF_UNSPEC with
  * no address is an old way to say AF_INET.
@@ -255,8 +268,6 @@ static int bind_address(struct canal_addr *a, const struct sockaddr *addr, sockl
 	socklen_t least = domain == AF_INET ? sizeof(struct sockaddr_in) : ADDR_IN6_SHORT;
 	const struct sockaddr_in *in = (const void *)addr;
 
-	if (!addr)
-		return -EFAULT;
 	if (len < least)
 		return -EINVAL;
 	if (domain == AF_INET && addr->sa_family == AF_UNSPEC &&
@@ -295,8 +306,10 @@ static int bind_both(struct sock_ref ref, struct canal_inr *inr)
 int socket_bind(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
 {
 	struct canal_inr inr = { .op = CANAL_INR_BIND };
-	int ret = bind_address(&inr.u.addr, addr, len, ref.domain);
+	int ret = name_readable(addr, len);
 
+	if (ret == 0)
+		ret = bind_address(&inr.u.addr, addr, len, ref.domain);
 	if (ret < 0)
 		return ret;
 	if (!twin_apart())
@@ -334,6 +347,17 @@ int socket_listen(struct sock_ref ref, int backlog)
 	if (ret == 0) /* after a shutdown() of a listener it listens again */
 		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RD + 1));
 	return ret;
+}
+
+/* Room for a name: at @addr, *@len bytes. */
+static int name_check(struct sockaddr *addr, socklen_t *len)
+{
+	if (user_writable(len, sizeof(*len)))
+		return -EFAULT;
+	if ((int)*len < 0)
+		return -EINVAL;
+	return user_writable(
+		addr, *len < sizeof(struct sockaddr_in6) ? *len : sizeof(struct sockaddr_in6));
 }
 
 /* --- accept ------------------------------------------------------------ */
@@ -480,10 +504,9 @@ int socket_accept(int fd, struct sock_ref ref, struct sockaddr *addr, socklen_t 
 		return -EINVAL;
 	if (ref.type != SOCK_STREAM)
 		return -EOPNOTSUPP;
-	if (addr && !len)
-		return -EFAULT;
-	if (addr && (int)*len < 0)
-		return -EINVAL;
+	ret = addr ? name_check(addr, len) : 0;
+	if (ret < 0)
+		return ret;
 	ret = channel_get(&ch);
 	if (ret < 0)
 		return no_network(ret);
@@ -598,9 +621,8 @@ static bool connect_is_new(struct sock_ref ref)
 {
 	uint32_t state = canal_load_acquire(&ref.s->state);
 
-	return ref.type == SOCK_DGRAM ||
-	       (!sock_connecting(ref.s) && !state_is_connected(state) &&
-		state != CANAL_SOCK_LISTENING);
+	return ref.type == SOCK_DGRAM || (!sock_connecting(ref.s) && !state_is_connected(state) &&
+					  state != CANAL_SOCK_LISTENING);
 }
 
 int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
@@ -616,9 +638,9 @@ int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t l
 
 	if (ret < 0)
 		return no_network(ret);
-	if (!addr && len)
-		return -EFAULT;
-	ret = addr_family(addr, len);
+	ret = name_readable(addr, len);
+	if (ret == 0)
+		ret = addr_family(addr, len);
 	if (ret < 0)
 		return ret;
 	if (ret == AF_UNSPEC)
@@ -662,13 +684,6 @@ int socket_shutdown(struct sock_ref ref, int how)
 	return connected || state == CANAL_SOCK_LISTENING ? 0 : -ENOTCONN;
 }
 
-static int name_check(const struct sockaddr *addr, const socklen_t *len)
-{
-	if (!addr || !len)
-		return -EFAULT;
-	return (int)*len < 0 ? -EINVAL : 0;
-}
-
 /* A connect() under way gives a name at once; canald may not have begun it yet. */
 static void name_settle(struct canal_sock *s)
 {
@@ -698,14 +713,15 @@ int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 {
 	struct canal_addr peer = ref.s->peer;
-	int ret = name_check(addr, len);
+	int ret;
 
-	if (ret < 0)
-		return ret;
 	if (!peer.family || (ref.type == SOCK_STREAM &&
 			     (!state_is_connected(canal_load_acquire(&ref.s->state)) ||
 			      canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)))
 		return -ENOTCONN;
+	ret = name_check(addr, len);
+	if (ret < 0)
+		return ret;
 	addr_give(&peer, addr, len);
 	return 0;
 }

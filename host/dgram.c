@@ -56,29 +56,12 @@ static bool record_read(struct sock *s, uint64_t avail, struct canal_dgram *rec)
 		channel_break(s->channel, BROKEN_ADDRESS);
 		return false;
 	}
-	if (rec->len > DGRAM_MAX || canal_dgram_span(rec->len) > avail) {
+	if (rec->len > DGRAM_MAX || canal_dgram_extent(rec) > avail ||
+	    CANAL_DGRAM_CONTROL(rec->flags) > CANAL_DGRAM_CONTROL_MAX ||
+	    CANAL_DGRAM_CONTROL(rec->flags) % CANAL_DGRAM_ALIGN) {
 		channel_break(s->channel, BROKEN_DGRAM_LENGTH);
 		return false;
 	}
-	return true;
-}
-
-/* Whether the kernel shall carry it is known: to where is in tx_op. */
-static bool tx_kernel(struct sock *s, const struct canal_dgram *rec)
-{
-	struct poller *p = s->channel->poller;
-	int n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head + sizeof(*rec),
-				  rec->len, s->tx_op.iov, ENGINE_IOV);
-
-	if (n < 0) {
-		channel_break(s->channel, BROKEN_TX_CHUNK);
-		return false;
-	}
-	s->tx_op.flags = 0;
-	s->tx_op.msg.msg_iov = s->tx_op.iov;
-	s->tx_op.msg.msg_iovlen = (size_t)n;
-	s->tx_op.done = tx_done;
-	p->ops->send(p->engine, &s->tx_op);
 	return true;
 }
 
@@ -90,6 +73,32 @@ static bool tx_taken(struct sock *s)
 	s->channel->poller->work++;
 	s->channel->count.tx_dgrams++;
 	sock_tx_consumed(s, s->tx_span);
+	return true;
+}
+
+/* Whether the kernel shall carry it is known: to where is in tx_op. */
+static bool tx_kernel(struct sock *s, const struct canal_dgram *rec)
+{
+	struct poller *p = s->channel->poller;
+	int n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head + sizeof(*rec),
+				  rec->len, s->tx_op.iov, ENGINE_IOV);
+	int r;
+
+	if (n < 0) {
+		channel_break(s->channel, BROKEN_TX_CHUNK);
+		return false;
+	}
+	r = rec->flags ? dgram_control_tx(s, rec) : 0;
+	if (r) {
+		sock_fail(s, r, 0);
+		return tx_taken(s);
+	}
+	s->corked = rec->flags & CANAL_DGRAM_MORE;
+	s->tx_op.flags = s->corked ? MSG_MORE : 0;
+	s->tx_op.msg.msg_iov = s->tx_op.iov;
+	s->tx_op.msg.msg_iovlen = (size_t)n;
+	s->tx_op.done = tx_done;
+	p->ops->send(p->engine, &s->tx_op);
 	return true;
 }
 
@@ -119,10 +128,10 @@ bool dgram_tx(struct sock *s)
 	s->tx_quiet = 0;
 	if (!record_read(s, avail, &rec))
 		return false;
-	s->tx_span = (uint32_t)canal_dgram_span(rec.len);
+	s->tx_span = (uint32_t)canal_dgram_extent(&rec);
 	if (s->channel->guest)
 		return tx_guest(s, &rec);
-	if (settings.join && switch_dgram(s, &rec))
+	if (settings.join && !rec.flags && !s->corked && !s->by_kernel && switch_dgram(s, &rec))
 		return tx_taken(s);
 	if (sock_kernel(s))
 		return false;
@@ -148,6 +157,7 @@ static void rx_done(struct engine_op *op, int res)
 {
 	struct sock *s = caa_container_of(op, struct sock, rx_op);
 	struct canal_dgram rec = { .len = (uint32_t)res };
+	uint32_t control = 0;
 
 	if (s->dead || s->released)
 		return;
@@ -162,7 +172,10 @@ static void rx_done(struct engine_op *op, int res)
 	}
 	s->channel->poller->work++;
 	/* an empty datagram is never truncated, but its record needs room, too */
-	if ((op->msg.msg_flags & MSG_TRUNC) || s->op_span < canal_dgram_span(rec.len)) {
+	if (s->hears_control)
+		control = CMSG_ALIGN(op->msg.msg_controllen);
+	rec.flags = control << 16;
+	if ((op->msg.msg_flags & MSG_TRUNC) || s->op_span < canal_dgram_extent(&rec)) {
 		s->channel->count.rx_drops++;
 		s->shared->rx.drops++;
 		return;
@@ -174,8 +187,11 @@ static void rx_done(struct engine_op *op, int res)
 		return;
 	}
 	canal_fifo_poke(s->rx_chunk, &s->channel->rx, s->rx_tail, &rec, sizeof(rec));
+	if (control)
+		canal_fifo_poke(s->rx_chunk, &s->channel->rx,
+				s->rx_tail + canal_dgram_span(rec.len), s->control->rx, control);
 	s->channel->count.rx_dgrams++;
-	sock_rx_publish(s, canal_dgram_span(rec.len));
+	sock_rx_publish(s, canal_dgram_extent(&rec));
 }
 
 /*
@@ -196,6 +212,8 @@ bool dgram_rx(struct sock *s)
 			return false;
 	}
 	len = sizeof(struct canal_dgram) + DGRAM_MAX + 1;
+	if (s->hears_control)
+		len += CANAL_DGRAM_CONTROL_MAX;
 	if (len > room)
 		len = room & ~(uint64_t)(CANAL_DGRAM_ALIGN - 1);
 	len = sock_rx_prepare(s, len);
@@ -211,6 +229,10 @@ bool dgram_rx(struct sock *s)
 	s->rx_op.msg.msg_iovlen = (size_t)n;
 	s->rx_op.msg.msg_name = &s->op_name;
 	s->rx_op.msg.msg_namelen = sizeof(s->op_name);
+	if (s->hears_control) {
+		s->rx_op.msg.msg_control = s->control->rx;
+		s->rx_op.msg.msg_controllen = sizeof(s->control->rx);
+	}
 	s->rx_op.done = rx_done;
 	p->ops->recv(p->engine, &s->rx_op);
 	return true;

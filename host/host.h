@@ -509,6 +509,10 @@ struct sock {
 	struct sockaddr_storage op_name; /* of dgram operations */
 	struct sockaddr_storage tx_name;
 	uint32_t op_span, tx_span;
+	struct dgram_control *control; /* NULL: neither asked for nor sent */
+	bool by_kernel;                /* datagrams of this one never go by the switch */
+	bool corked;                   /* of a datagram, the kernel has a part already */
+	bool hears_control;            /* an option asks for control messages */
 	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
@@ -532,6 +536,21 @@ void fds_start(void);
 void fds_opened(int fd);
 void fds_closed(int fd);
 bool fds_short(void);
+
+/* Control messages of the datagrams under way. */
+struct dgram_control {
+	_Alignas(8) uint8_t rx[CANAL_DGRAM_CONTROL_MAX];
+	_Alignas(8) uint8_t tx[CANAL_DGRAM_CONTROL_MAX];
+};
+
+/* dgram_control.c */
+/* Makes s->control if there is none. False: no memory. */
+bool dgram_control_have(struct sock *s);
+/* Whether an option that was set makes the kernel give control messages. */
+bool dgram_control_option(int level, int name);
+/* Takes those of the record at tx_head into tx_op. 0 or -errno: the record is not
+ * to be sent. */
+int dgram_control_tx(struct sock *s, const struct canal_dgram *rec);
 
 /* What a request that breaks a rule comes to. No errno: the kernel has a use for each. */
 #define RULE_BROKEN (-10000)

@@ -59,6 +59,12 @@ static bool allowed_socket(int name)
 	case SO_PRIORITY:
 	case SO_BUSY_POLL:
 	case SO_MEMINFO:
+	case SO_TIMESTAMPNS:
+	case SO_BINDTODEVICE:
+	case SO_RXQ_OVFL:
+	case SO_NO_CHECK:
+	case SO_SELECT_ERR_QUEUE:
+	case SO_INCOMING_NAPI_ID:
 		return true;
 	default:
 		return false;
@@ -100,6 +106,18 @@ static bool allowed_ip(int name)
 	case IP_DROP_MEMBERSHIP:
 	case IP_BIND_ADDRESS_NO_PORT:
 	case IP_MINTTL:
+	case IP_MULTICAST_ALL:
+	case IP_ADD_SOURCE_MEMBERSHIP:
+	case IP_DROP_SOURCE_MEMBERSHIP:
+	case IP_BLOCK_SOURCE:
+	case IP_UNBLOCK_SOURCE:
+	case MCAST_JOIN_GROUP:
+	case MCAST_LEAVE_GROUP:
+	case IP_RECVORIGDSTADDR:
+	case IP_FREEBIND:
+	case IP_CHECKSUM:
+	case IP_UNICAST_IF:
+	case IP_PASSSEC:
 		return true;
 	default:
 		return false;
@@ -124,6 +142,12 @@ static bool allowed_ipv6(int name)
 	case IPV6_JOIN_GROUP:
 	case IPV6_LEAVE_GROUP:
 	case IPV6_ADDR_PREFERENCES:
+	case IPV6_DONTFRAG:
+	case IPV6_AUTOFLOWLABEL:
+	case IPV6_MULTICAST_ALL:
+	case IPV6_FREEBIND:
+	case MCAST_JOIN_GROUP:
+	case MCAST_LEAVE_GROUP:
 		return true;
 	default:
 		return false;
@@ -133,10 +157,23 @@ static bool allowed_ipv6(int name)
 /* A guest with an address of its own is not on the host's links. */
 static bool joins_group(int level, int name)
 {
-	return (level == IPPROTO_IP && (name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP ||
-					name == IP_MULTICAST_IF)) ||
-	       (level == IPPROTO_IPV6 &&
-		(name == IPV6_JOIN_GROUP || name == IPV6_LEAVE_GROUP || name == IPV6_MULTICAST_IF));
+	switch (name) {
+	case IP_ADD_MEMBERSHIP:
+	case IP_DROP_MEMBERSHIP:
+	case IP_MULTICAST_IF:
+	case IP_ADD_SOURCE_MEMBERSHIP:
+	case IP_DROP_SOURCE_MEMBERSHIP:
+	case IP_BLOCK_SOURCE:
+	case IP_UNBLOCK_SOURCE:
+	case IP_UNICAST_IF:
+		return level == IPPROTO_IP;
+	case IPV6_JOIN_GROUP:
+	case IPV6_LEAVE_GROUP:
+	case IPV6_MULTICAST_IF:
+		return level == IPPROTO_IPV6;
+	default:
+		return name == MCAST_JOIN_GROUP || name == MCAST_LEAVE_GROUP;
+	}
 }
 
 static bool allowed(const struct sock *s, int level, int name)
@@ -147,7 +184,8 @@ static bool allowed(const struct sock *s, int level, int name)
 	case IPPROTO_TCP:
 		return s->type == SOCK_STREAM && allowed_tcp(name);
 	case IPPROTO_UDP:
-		return s->type == SOCK_DGRAM && (name == UDP_SEGMENT || name == UDP_CORK);
+		return s->type == SOCK_DGRAM &&
+		       (name == UDP_SEGMENT || name == UDP_CORK || name == UDP_GRO);
 	case IPPROTO_UDPLITE:
 		return s->protocol == IPPROTO_UDPLITE &&
 		       (name == UDPLITE_SEND_CSCOV || name == UDPLITE_RECV_CSCOV);
@@ -217,6 +255,10 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 		return -ENOPROTOOPT;
 	if (s->channel->guest && joins_group(level, name))
 		return -ENODEV;
+	if (s->channel->guest && level == SOL_SOCKET && name == SO_BINDTODEVICE)
+		return -EPERM;
+	if (level == IPPROTO_TCP && name == TCP_CONGESTION && !len)
+		return -EINVAL;
 	if (level == IPPROTO_TCP && name == TCP_CONGESTION && !congestion_allowed(s, val, len))
 		return -ENOENT;
 	/* canald itself wants to hear of each byte */
@@ -235,6 +277,11 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
 	inherit_note(s, level, name, val, len);
+	if (level == IPPROTO_UDP && (name == UDP_CORK || name == UDP_SEGMENT))
+		s->by_kernel = true; /* the switch knows nothing of these */
+	if (s->type == SOCK_DGRAM && !s->channel->guest && dgram_control_option(level, name) &&
+	    dgram_control_have(s))
+		s->hears_control = true; /* also when it was turned off: none come then */
 	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF))
 		follow_buffers(s, name);
 	if (s->channel->guest)
@@ -273,7 +320,7 @@ int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len)
 	if (level == SOL_SOCKET && name == SO_RCVLOWAT && s->rcvlowat && n == sizeof(s->rcvlowat))
 		memcpy(val, &s->rcvlowat, n);
 	*len = n;
-	if (s->joined && level == IPPROTO_TCP && name == TCP_INFO && n)
+	if ((s->joined || s->peer_gone) && level == IPPROTO_TCP && name == TCP_INFO && n)
 		*(uint8_t *)val = joined_state(s); /* tcpi_state */
 	/* in a guest's address space no kernel socket listens */
 	if (s->channel->guest && level == SOL_SOCKET && name == SO_ACCEPTCONN && n)

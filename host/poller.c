@@ -175,7 +175,11 @@ static void bury(struct poller *p)
 {
 	struct sock *s, *next;
 
-	cds_list_for_each_entry_safe(s, next, &p->dead, dead_link) free(s);
+	cds_list_for_each_entry_safe(s, next, &p->dead, dead_link)
+	{
+		free(s->control);
+		free(s);
+	}
 	CDS_INIT_LIST_HEAD(&p->dead);
 }
 
@@ -289,7 +293,8 @@ static int64_t sleep_limit(struct poller *p)
 			return 1000000;
 		tick |= ch->bells_full || canal_read_once(&ch->region->tx_used) >= ch->shape.chunks;
 	}
-	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
+	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->trim) &&
+	    cds_list_empty(&p->starved) && !portpool_trim(p))
 		return limit;
 	return limit < 0 || limit > (int64_t)TRIM_NS ? (int64_t)TRIM_NS : limit;
 }

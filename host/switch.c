@@ -436,8 +436,8 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 	if (to->family != s->domain || !addr_loopback(to) || s->protocol != IPPROTO_UDP)
 		return false;
 	d = table_find(s->channel->poller, SOCK_DGRAM, to);
-	if (!d || d->released || d->domain != s->domain || !sender_name(s, to, &from) ||
-	    !hears(d, &from))
+	if (!d || d->released || d->hears_control || d->domain != s->domain ||
+	    !sender_name(s, to, &from) || !hears(d, &from))
 		return false;
 	return switch_deliver(s, d, rec, &from);
 }

@@ -179,11 +179,18 @@ void dgram_pair(int fd[2])
 
 /* --- waiting ----------------------------------------------------------- */
 
+static int wait_ms(void)
+{
+	const char *ms = getenv("CASE_WAIT_MS");
+
+	return ms ? atoi(ms) : WAIT_MS;
+}
+
 int calls_wait(int fd, short events)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 
-	return NEED(poll(&p, 1, WAIT_MS)) ? p.revents : 0;
+	return NEED(poll(&p, 1, wait_ms())) ? p.revents : 0;
 }
 
 int events_now(int fd, short events)

@@ -92,8 +92,8 @@ static void another_signal(void)
 	signals_seen = 0;
 	peer_must("send 1 0 abc");
 	wait_for(seen, NULL, "the signal");
-	say("SIGRTMIN+%d, %s, band %s", got_signal - SIGRTMIN, got_fd == fd ? "its descriptor" : "another",
-	    got_band & POLLIN ? "in" : "not in");
+	say("SIGRTMIN+%d, %s, band %s", got_signal - SIGRTMIN,
+	    got_fd == fd ? "its descriptor" : "another", got_band & POLLIN ? "in" : "not in");
 	TELL(fcntl(fd, F_GETSIG) - SIGRTMIN);
 }
 

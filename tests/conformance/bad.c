@@ -230,17 +230,25 @@ static void socket_arguments(void)
 	static const struct {
 		int domain, type, protocol;
 	} tries[] = {
-		{ AF_INET, SOCK_STREAM, IPPROTO_UDP }, { AF_INET, SOCK_DGRAM, IPPROTO_TCP },
-		{ AF_INET, 77, 0 },                    { AF_INET, SOCK_STREAM | 0x100000, 0 },
-		{ AF_INET, SOCK_STREAM, 255 },         { AF_INET, SOCK_STREAM, 256 },
-		{ AF_INET, SOCK_STREAM, -1 },          { AF_INET, SOCK_SEQPACKET, 0 },
-		{ AF_INET6, SOCK_STREAM, 1000 },       { AF_INET6, SOCK_RDM, 0 },
-		{ 99, SOCK_STREAM, 0 },                { -1, SOCK_STREAM, 0 },
-		{ AF_INET, SOCK_PACKET, 0 },           { AF_INET, 0, 0 },
+		{ AF_INET, SOCK_STREAM, IPPROTO_UDP },
+		{ AF_INET, SOCK_DGRAM, IPPROTO_TCP },
+		{ AF_INET, 77, 0 },
+		{ AF_INET, SOCK_STREAM | 0x100000, 0 },
+		{ AF_INET, SOCK_STREAM, 255 },
+		{ AF_INET, SOCK_STREAM, 256 },
+		{ AF_INET, SOCK_STREAM, -1 },
+		{ AF_INET, SOCK_SEQPACKET, 0 },
+		{ AF_INET6, SOCK_STREAM, 1000 },
+		{ AF_INET6, SOCK_RDM, 0 },
+		{ 99, SOCK_STREAM, 0 },
+		{ -1, SOCK_STREAM, 0 },
+		{ AF_INET, SOCK_PACKET, 0 },
+		{ AF_INET, 0, 0 },
 	};
 
 	for (size_t i = 0; i < COUNT(tries); i++)
-		say_result("socket", socket(tries[i].domain, tries[i].type, tries[i].protocol) < 0 ? -1 : 0);
+		say_result("socket",
+			   socket(tries[i].domain, tries[i].type, tries[i].protocol) < 0 ? -1 : 0);
 	TELL(socketpair(AF_INET, SOCK_STREAM, 0, (int[2]){ 0 }));
 	TELL(socketpair(AF_INET6, SOCK_DGRAM, 0, (int[2]){ 0 }));
 }

@@ -199,7 +199,8 @@ static void shutdown_wakes_accept(void)
 static void shutdown_wakes_poll(void)
 {
 	int fd = connected(1);
-	struct waiter *w = blocked(fd, do_poll), *s = blocked(fd, do_select), *e = blocked(fd, do_epoll);
+	struct waiter *w = blocked(fd, do_poll), *s = blocked(fd, do_select),
+		      *e = blocked(fd, do_epoll);
 
 	TELL(shutdown(fd, SHUT_RD));
 	say_woken("poll", w);
@@ -508,7 +509,8 @@ static void two_acceptors_share(void)
 static void reader_and_poller(void)
 {
 	int fd = connected(1);
-	struct waiter *p = blocked(fd, do_poll), *e = blocked(fd, do_epoll), *s = blocked(fd, do_select);
+	struct waiter *p = blocked(fd, do_poll), *e = blocked(fd, do_epoll),
+		      *s = blocked(fd, do_select);
 
 	peer_must("send 1 0 x");
 	say_woken("poll", p);

@@ -211,7 +211,7 @@ void wait_end(int fd)
 
 void wait_for(bool (*done)(void *), void *arg, const char *what)
 {
-	for (int64_t end = now_ms() + 5000; now_ms() < end; nap_ms(1))
+	for (int64_t end = now_ms() + 2000; now_ms() < end; nap_ms(1))
 		if (done(arg))
 			return;
 	say("in vain: %s", what);

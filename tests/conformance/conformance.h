@@ -47,7 +47,7 @@ void say_result(const char *what, long result);
 void say_epoll(const char *what, uint32_t events);
 /* Waits until @fd hears nothing more: the peer's end or reset has arrived. */
 void wait_end(int fd);
-/* Waits (5 s) until @done says so. */
+/* Waits (2 s) until @done says so. */
 void wait_for(bool (*done)(void *), void *arg, const char *what);
 /* Waits until thread @tid of this process sleeps in the kernel. */
 void wait_asleep(pid_t tid);

@@ -494,7 +494,8 @@ static void self_connect(void)
 
 static void any_is_this_machine(void)
 {
-	struct name name = peer_name(peer_must("listen 62 %d 4", family)), got = { .len = sizeof(got.ss) };
+	struct name name = peer_name(peer_must("listen 62 %d 4", family)),
+		    got = { .len = sizeof(got.ss) };
 	int fd = stream();
 
 	if (family == AF_INET)

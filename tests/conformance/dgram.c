@@ -112,7 +112,7 @@ static void one_from_many_pieces(void)
 	int fd = dgram_with(1);
 
 	for (int i = 0; i < 1024; i++)
-		iov[i] = (struct iovec){ (char *)(uintptr_t)"abcdefgh" + i % 8, i % 2 };
+		iov[i] = (struct iovec){ (char *)(uintptr_t) "abcdefgh" + i % 8, i % 2 };
 	TELL(writev(fd, iov, 1024));
 	say_result("length", peer("recvfrom 1"));
 	peer_must("send 1 0 abcdefghijkl");
@@ -347,7 +347,9 @@ static long send_segments(int fd, const char *text, uint16_t size)
 {
 	char control[CMSG_SPACE(sizeof(size))] = "";
 	struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
 			    .msg_controllen = sizeof(control) };
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
@@ -373,7 +375,9 @@ static void gro(void)
 {
 	char control[64];
 	struct iovec iov = { data, sizeof(data) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
 			    .msg_controllen = sizeof(control) };
 	struct name here, there;
 	int fd = dgram_bound(&here), from = dgram_bound(&there), on = 1;
@@ -432,7 +436,9 @@ static void queue_sizes(void)
 static void mmsg(void)
 {
 	struct iovec iov[3] = { { "a", 1 }, { "bc", 2 }, { "def", 3 } };
-	struct iovec in[4] = { { data, 10 }, { data + 10, 1 }, { data + 20, 10 }, { data + 30, 10 } };
+	struct iovec in[4] = {
+		{ data, 10 }, { data + 10, 1 }, { data + 20, 10 }, { data + 30, 10 }
+	};
 	struct mmsghdr out[3] = { 0 }, got[4] = { 0 };
 	struct name here, there;
 	int fd = dgram_bound(&here), from = dgram_bound(&there);
@@ -452,7 +458,8 @@ static void mmsg(void)
 	say("%u %u %u", out[0].msg_len, out[1].msg_len, out[2].msg_len);
 	nap_ms(30);
 	TELL(recvmmsg(fd, got, 4, MSG_DONTWAIT, NULL));
-	say("%u %u/%#x %u", got[0].msg_len, got[1].msg_len, got[1].msg_hdr.msg_flags, got[2].msg_len);
+	say("%u %u/%#x %u", got[0].msg_len, got[1].msg_len, got[1].msg_hdr.msg_flags,
+	    got[2].msg_len);
 	TELL(recvmmsg(fd, got, 4, MSG_DONTWAIT, &limit));
 	NEED(sendto(from, "x", 1, 0, sa(&here), here.len));
 	TELL(recvmmsg(fd, got, 4, MSG_WAITFORONE, NULL));

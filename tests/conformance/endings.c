@@ -332,7 +332,6 @@ static void close_listener_resets_queued(void)
 	TELL(peer("connect 2 %d %d", family, port_of(&name)));
 }
 
-
 static void reset_before_accept(void)
 {
 	struct name name;

@@ -191,7 +191,8 @@ static void nested(void)
 
 static void nested_edge(void)
 {
-	int fd = connected(1), inner = set_of(fd, EPOLLIN), outer = set_of(inner, EPOLLIN | EPOLLET);
+	int fd = connected(1), inner = set_of(fd, EPOLLIN),
+	    outer = set_of(inner, EPOLLIN | EPOLLET);
 
 	peer_must("send 1 0 abc");
 	look("outer", outer, 5000);
@@ -413,7 +414,9 @@ static void child_of_child(void)
 static void nanoseconds(void)
 {
 	int fd = connected(1), set = set_of(fd, EPOLLIN);
-	struct timespec limits[] = { { 0, 1 }, { 0, 30000000 }, { 0, 1000000000 }, { -1, 0 }, { 0, -1 } };
+	struct timespec limits[] = {
+		{ 0, 1 }, { 0, 30000000 }, { 0, 1000000000 }, { -1, 0 }, { 0, -1 }
+	};
 	struct epoll_event got;
 
 	for (size_t i = 0; i < COUNT(limits); i++) {

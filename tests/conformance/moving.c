@@ -52,7 +52,7 @@ static void sendfile_offset(void)
 	TELL(sendfile(fd, file, &at, 50));
 	at = 0;
 	TELL(sendfile(fd, file, &at, 0));
-	peer_tell("inq 1");
+	peer_tell("waitbytes 1 10");
 }
 
 static void sendfile_errors(void)
@@ -198,8 +198,9 @@ static void tee_and_others(void)
 	TELL(vmsplice(fd, &iov, 1, 0));
 	TELL(copy_file_range(file, &in, fd, &out, 10, 0));
 	TELL(copy_file_range(fd, NULL, file, &out, 10, 0));
-	say("%s", mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED ? strerrorname_np(errno)
-									       : "mapped");
+	say("%s", mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED
+			  ? strerrorname_np(errno)
+			  : "mapped");
 }
 
 static void tee_then_splice(void)

@@ -342,12 +342,12 @@ static const struct command {
 	{ "drain", do_drain, "d" },           /* slot: bytes */
 	{ "close", do_close, "d" },
 	{ "reset", do_reset, "d" },
-	{ "shutdown", do_shutdown, "dd" },    /* slot how */
-	{ "setopt", do_setopt, "dddd" },      /* slot level name value */
-	{ "getopt", do_getopt, "ddd" },       /* slot level name: value */
-	{ "wait", do_wait, "dd" },            /* slot events: revents */
+	{ "shutdown", do_shutdown, "dd" }, /* slot how */
+	{ "setopt", do_setopt, "dddd" },   /* slot level name value */
+	{ "getopt", do_getopt, "ddd" },    /* slot level name: value */
+	{ "wait", do_wait, "dd" },         /* slot events: revents */
 	{ "inq", do_inq, "d" },
-	{ "waitbytes", do_waitbytes, "dd" },  /* slot least */
+	{ "waitbytes", do_waitbytes, "dd" }, /* slot least */
 	{ "mark", do_mark, "d" },
 };
 

@@ -6,7 +6,8 @@
 #include <sys/select.h>
 
 static char data[65536];
-#define ALL (POLLIN | POLLOUT | POLLPRI | POLLRDHUP | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND)
+#define ALL \
+	(POLLIN | POLLOUT | POLLPRI | POLLRDHUP | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND)
 
 static void look(const char *what, int fd)
 {
@@ -60,7 +61,10 @@ static void dgram_states(void)
 static void odd_descriptors(void)
 {
 	int fd = connected(1);
-	struct pollfd p[] = { { fd, POLLOUT, 7 }, { -1, POLLIN, 7 }, { 999, POLLIN, 7 }, { -5, 0, 7 },
+	struct pollfd p[] = { { fd, POLLOUT, 7 },
+			      { -1, POLLIN, 7 },
+			      { 999, POLLIN, 7 },
+			      { -5, 0, 7 },
 			      { fd, 0, 7 } };
 
 	TELL(poll(p, COUNT(p), 0));
@@ -133,7 +137,8 @@ static void select_three_sets(void)
 	peer_must("send 2 0 abc");
 	wait_bytes(other, 3);
 	TELL(select((fd > other ? fd : other) + 1, &rd, &wr, &ex, &limit));
-	say("%d %d %d %d", FD_ISSET(fd, &rd), FD_ISSET(other, &rd), FD_ISSET(fd, &wr), FD_ISSET(fd, &ex));
+	say("%d %d %d %d", FD_ISSET(fd, &rd), FD_ISSET(other, &rd), FD_ISSET(fd, &wr),
+	    FD_ISSET(fd, &ex));
 	say("%s", limit.tv_sec >= 4 ? "time is left" : "no time left");
 	TELL(select(-1, &rd, NULL, NULL, &limit));
 	limit = (struct timeval){ 0, 20000 };

@@ -117,8 +117,11 @@ static void recvmsg_flags_out(void)
 {
 	struct iovec iov = { data, 2 };
 	char control[64];
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-			    .msg_controllen = sizeof(control), .msg_flags = 0x7fff };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof(control),
+			    .msg_flags = 0x7fff };
 	int fd = connected(1);
 
 	peer_must("send 1 0 abcdef");
@@ -140,7 +143,9 @@ static void recvmsg_name_of_stream(void)
 {
 	struct name name = { .len = sizeof(name.ss) };
 	struct iovec iov = { data, 2 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_name = &name.ss,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_name = &name.ss,
 			    .msg_namelen = sizeof(name.ss) };
 	int fd = connected(1);
 
@@ -221,7 +226,7 @@ static void vectors_many(void)
 	int fd = connected(1);
 
 	for (int i = 0; i < 1024; i++)
-		iov[i] = (struct iovec){ (char *)(uintptr_t)"abcdefgh" + i % 8, i % 3 };
+		iov[i] = (struct iovec){ (char *)(uintptr_t) "abcdefgh" + i % 8, i % 3 };
 	TELL(writev(fd, iov, 1024));
 	peer_tell("waitbytes 1 1023");
 	peer_tell("recv 1 40 0");
@@ -351,8 +356,13 @@ static void nonblocking_fills_up(void)
 	long sent = 0, part;
 
 	set_nonblock(fd, true);
-	while ((part = send(fd, block, sizeof(block), 0)) > 0)
-		sent += part;
+	for (int idle = 0; idle < 4; idle++) {
+		while ((part = send(fd, block, sizeof(block), 0)) > 0) {
+			sent += part;
+			idle = 0;
+		}
+		nap_ms(20);
+	}
 	say_result("last", part);
 	say("%s", sent > 65536 ? "many bytes" : "few bytes");
 	say_events("full", events_now(fd, POLLOUT | POLLIN));

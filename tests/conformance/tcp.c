@@ -54,7 +54,9 @@ static void fastopen_sendmsg(void)
 {
 	struct name name = peer_name(peer_must("listen 62 %d 4", family));
 	struct iovec iov[2] = { { "hel", 3 }, { "lo", 2 } };
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2, .msg_name = &name.ss, .msg_namelen = name.len };
+	struct msghdr m = {
+		.msg_iov = iov, .msg_iovlen = 2, .msg_name = &name.ss, .msg_namelen = name.len
+	};
 	int fd = NEED(socket(family, SOCK_STREAM, 0));
 
 	TELL(sendmsg(fd, &m, MSG_FASTOPEN));
@@ -149,7 +151,8 @@ static void dual_stack_in_use(void)
 static void mapped_connect(void)
 {
 	struct sockaddr_in6 to = { .sin6_family = AF_INET6 };
-	int port = peer_must("listen 62 %d 4", AF_INET), fd = NEED(socket(AF_INET6, SOCK_STREAM, 0)), on = 1;
+	int port = peer_must("listen 62 %d 4", AF_INET),
+	    fd = NEED(socket(AF_INET6, SOCK_STREAM, 0)), on = 1;
 	struct name name;
 
 	to.sin6_addr.s6_addr[10] = to.sin6_addr.s6_addr[11] = 0xff;
@@ -168,7 +171,9 @@ static void inq_control(void)
 {
 	char control[64];
 	struct iovec iov = { data, 2 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
 			    .msg_controllen = sizeof(control) };
 	int fd = connected(1), on = 1;
 	struct cmsghdr *c;
