@@ -660,7 +660,7 @@ int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t l
 /* The bits are set in any case: they wake who is blocked, as in the kernel. */
 int socket_shutdown(struct sock_ref ref, int how)
 {
-	const struct canal_inr inr = {
+	struct canal_inr inr = {
 		.op = CANAL_INR_SHUTDOWN,
 		.sock = ref.n,
 		.slot = CANAL_NONE,
@@ -678,7 +678,8 @@ int socket_shutdown(struct sock_ref ref, int how)
 	(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
 	if (twin_any())
 		twin_shutdown(ref.n, how);
-	ret = channel_post(&the_channel, &inr);
+	/* When a listener is shut, nobody connects any more. */
+	ret = state == CANAL_SOCK_LISTENING ? call(ref, &inr) : channel_post(&the_channel, &inr);
 	if (ret < 0)
 		return no_network(ret);
 	return connected || state == CANAL_SOCK_LISTENING ? 0 : -ENOTCONN;
