@@ -26,7 +26,7 @@ BY_REASON = {
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},
     ORDER: {"options": ["tcp_options_new", "tcp_options_connected"], "stream": ["peek_off"]},
     FASTOPEN: {"tcp": ["fastopen_sendto", "fastopen_refused", "fastopen_sendmsg", "fastopen_connect"]},
-    LOWAT: {"stream": ["lowat_holds_back", "lowat_waits"]},
+    LOWAT: {"stream": ["lowat_holds_back"]},
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
     "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
     "states of a socket after its end": {"endings": ["recv_after_reset_by_send", "shutdown_after_the_end",

@@ -452,21 +452,6 @@ static void lowat_holds_back(void)
 	say_bytes("recv 100", receive(fd, 100, 0), data);
 }
 
-static void lowat_waits(void)
-{
-	int fd = connected(1), five = 5;
-
-	TELL(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &five, sizeof(five)));
-	peer_must("send 1 0 abc");
-	wait_bytes(fd, 3);
-	peer_begin("send 1 0 def");
-	say_bytes("recv", receive(fd, 100, 0), data);
-	peer_answer();
-	peer_must("send 1 0 gh");
-	peer_must("close 1");
-	say_bytes("end", receive(fd, 100, 0), data);
-}
-
 static void peek_off(void)
 {
 	int fd = connected(1), off = 0;
@@ -533,7 +518,6 @@ const struct call_case cases[] = {
 	{ "mmsg_stream", mmsg_stream },
 	{ "recvmmsg_bad_timeout", recvmmsg_bad_timeout },
 	{ "lowat_holds_back", lowat_holds_back },
-	{ "lowat_waits", lowat_waits },
 	{ "peek_off", peek_off },
 	{ "not_connected", not_connected },
 	{ "listening_socket", listening_socket },
