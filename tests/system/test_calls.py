@@ -15,7 +15,7 @@ import pytest
 
 import harness
 
-PROGRAMS = ["connect", "endings", "stream", "dgram", "options", "descriptors", "ready", "epolls",
+PROGRAMS = ["connect", "endings", "stream", "dgram", "udplite", "options", "descriptors", "ready", "epolls",
             "processes", "missed", "threads", "signals", "names", "fortify"]
 SERVICES = {
     "io_uring": ["--engine", "io_uring"],
