@@ -32,6 +32,7 @@
 #include "handover.h"
 #include "lock.h"
 #include "sys.h"
+#include "user.h"
 
 /* How long a program that received a socket has time to say so. */
 #define PASSED_MS 200
@@ -226,7 +227,7 @@ static void pass_soon(int fd)
 
 void rights_sent(const struct msghdr *m)
 {
-	if (canal_read_once(&fd_table_len))
+	if (canal_read_once(&fd_table_len) && !user_readable(m->msg_control, m->msg_controllen))
 		rights_each(m, pass_soon);
 }
 

@@ -274,12 +274,15 @@ static ssize_t kernel_sendto(int fd, const void *buf, size_t len, int flags,
  * take sockets of ours along. */
 static ssize_t kernel_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	struct msghdr plain = { .msg_iov = m ? m->msg_iov : NULL,
-				.msg_iovlen = m ? m->msg_iovlen : 0 };
+	struct msghdr plain = { 0 };
 
-	if (m && (m->msg_name || m->msg_controllen) && handed_of(fd).s)
+	if (USER_ONCE(user_readable, m, sizeof(*m)))
+		return real(sendmsg)(fd, m, flags); /* the kernel says what is wrong with it */
+	plain.msg_iov = m->msg_iov;
+	plain.msg_iovlen = m->msg_iovlen;
+	if ((m->msg_name || m->msg_controllen) && handed_of(fd).s)
 		m = &plain;
-	else if (m && m->msg_controllen)
+	else if (m->msg_controllen)
 		rights_sent(m);
 	return real(sendmsg)(fd, m, flags);
 }
@@ -381,7 +384,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	ssize_t ret = 0;
 
 	if (!ref.s) {
-		for (unsigned int i = 0; m && i < count; i++)
+		for (unsigned int i = 0; i < count && !user_readable(&m[i], sizeof(m[i])); i++)
 			if (m[i].msg_hdr.msg_controllen)
 				rights_sent(&m[i].msg_hdr);
 		return real(sendmmsg)(fd, m, count, flags);
