@@ -183,6 +183,24 @@ int epoll_change(int epfd, int op, int fd, struct epoll_event *ev)
 	return error;
 }
 
+/* What a child adds is told to its parent, too, so that both need the same set. */
+void epoll_before_fork(void)
+{
+	int saved_errno = errno;
+
+	if (!canal_read_once(&the_channel.client) || channel_gone(&the_channel))
+		return;
+	for (int fd = fd_next(0); fd >= 0; fd = fd_next(fd + 1)) {
+		struct epoll_set *es = es_of(fd);
+
+		if (!es || is_shared(es))
+			continue;
+		count_kernel(es, fd);
+		member_foresee(es, fd);
+	}
+	errno = saved_errno;
+}
+
 void epoll_twin(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	struct epoll_set *es = es_of(epfd);

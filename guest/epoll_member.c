@@ -520,6 +520,19 @@ void member_forget(uint32_t sock)
 
 /* --- fork and the end ----------------------------------------------------- */
 
+/*
+ * A set is used by its owner's descendants only, and so the parent would not hear
+ * of what a child adds to a set that the child has made. Without room it does not.
+ */
+void member_foresee(struct epoll_set *es, int epfd)
+{
+	if (!lock_enter(&table_lock))
+		return;
+	if (es->number == CANAL_NONE)
+		(void)set_make(es, epfd);
+	lock_leave(&table_lock);
+}
+
 /* The parent has dropped the set in the region: the child makes its own. */
 static int set_rebuild(struct epoll_set *es, int epfd)
 {

@@ -129,6 +129,8 @@ void member_forget(uint32_t sock);
 /* In a forked child: takes part in the parent's set, or makes it anew. */
 int member_adopt(struct epoll_set *es, int epfd);
 void member_drop_all(struct epoll_set *es);
+/* Before a fork: a set for an instance that has none yet. */
+void member_foresee(struct epoll_set *es, int epfd);
 
 /* A socket in a set of this process. */
 struct membership {

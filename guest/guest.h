@@ -302,6 +302,8 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 void epoll_forget(int fd);
 /* An epoll descriptor is closed; @last: the last of this process. */
 void epoll_drop(int epfd, bool last);
+/* Instances without a set get one: children may add sockets to them. */
+void epoll_before_fork(void);
 /* In a forked child. fork() does it by itself; for _Fork(). */
 void epoll_after_fork(void);
 

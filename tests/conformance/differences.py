@@ -32,7 +32,6 @@ BY_REASON = {
     "states of a socket after its end": {"endings": ["recv_after_reset_by_send", "shutdown_after_the_end",
                                                      "shutdown_states", "listen_after_reset"]},
     "a set in a set tells of nothing now and then": {"epolls": ["nested"]},
-    "the first socket that a child adds to a set of its parent's": {"epolls": ["child_adds"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
