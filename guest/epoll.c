@@ -117,11 +117,50 @@ static void count_kernel(struct epoll_set *es, int epfd)
 	es->kernel = len < 0 || len == sizeof(text) ? 1u << 30 : (uint32_t)mentions(text, len);
 }
 
+static void tell_end(struct epoll_set *es)
+{
+	if (es->dead || !channel_gone(&the_channel))
+		return;
+	canal_write_once(&the_channel.dead, true);
+	es->dead = true;
+	set_enlist_all(es);
+}
+
 static void nest(struct epoll_set *inner, int inner_fd)
 {
+	inner->nested_fd = inner_fd;
 	inner->nested = true;
 	if (is_shared(inner) && !(set_is_foreign(inner) && member_adopt(inner, inner_fd) < 0))
 		set_nest(inner, inner_fd);
+}
+
+/*
+ * A set that is watched is readable for the kernel while something in it is ready.
+ * What a program reads does not come by there: it is made unreadable when somebody
+ * is about to look. An edge that was not told is kept, and none is made.
+ */
+static void nest_refresh(struct epoll_set *inner)
+{
+	int inner_fd = inner->nested_fd;
+
+	if (es_of(inner_fd) != inner || !is_shared(inner) ||
+	    (set_is_foreign(inner) && member_adopt(inner, inner_fd) < 0))
+		return;
+	tell_end(inner);
+	if (!set_is_idle(inner))
+		return;
+	set_settle(inner);
+	(void)set_peek(inner, inner_fd, SET_LOOK); /* what came meanwhile */
+}
+
+/* All of them: sets in sets may hold more. */
+static __attribute__((noinline)) void nests_refresh(void)
+{
+	struct epoll_set *es = NULL;
+
+	while ((es = member_set_next(es)))
+		if (es->nested)
+			nest_refresh(es);
 }
 
 static int kernel_change(struct epoll_set *es, int epfd, int op, int fd, struct epoll_event *ev)
@@ -140,8 +179,11 @@ static int kernel_change(struct epoll_set *es, int epfd, int op, int fd, struct 
 		(void)canal_fetch_add(&es->kernel, 1u);
 	else if (es && op == EPOLL_CTL_DEL && canal_read_once(&es->kernel))
 		(void)canal_fetch_add(&es->kernel, -1u);
-	if (inner && op == EPOLL_CTL_ADD)
+	if (inner && op == EPOLL_CTL_ADD) {
 		nest(inner, fd);
+		if (es)
+			es->nests = true;
+	}
 	return 0;
 }
 
@@ -285,15 +327,6 @@ static bool kernel_due(struct epoll_set *es, int max)
 
 /* --- epoll_wait ----------------------------------------------------------- */
 
-static void tell_end(struct epoll_set *es)
-{
-	if (es->dead || !channel_gone(&the_channel))
-		return;
-	canal_write_once(&the_channel.dead, true);
-	es->dead = true;
-	set_enlist_all(es);
-}
-
 /*
  * Both parts, without waiting: the number of events or -errno. @waits: a wait follows
  * if there is none. That looks at the kernel's, too, so that twins alone, of sockets
@@ -411,6 +444,8 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	bool waits;
 	int n;
 
+	if (unlikely(es && es->nests))
+		nests_refresh();
 	if (!is_shared(es))
 		return kernel_wait(epfd, ev, max, timeout, mask);
 	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !is_valid(timeout))

@@ -46,6 +46,7 @@
 
 static uint32_t table_lock;
 static struct epoll_set sets[SETS_MAX];
+static uint32_t sets_high;      /* those from here on were never used */
 static struct member **by_sock; /* channel.sock_count chains */
 static struct member *free_members;
 static struct member *jail_first, *jail_last; /* quarantine, oldest first */
@@ -105,6 +106,14 @@ static bool table_make(void)
 	return by_sock;
 }
 
+static void sets_high_raise(uint32_t high)
+{
+	uint32_t seen = canal_read_once(&sets_high);
+
+	while (seen < high && !canal_cas(&sets_high, seen, high))
+		seen = canal_read_once(&sets_high);
+}
+
 struct epoll_set *member_set_take(uint32_t *ret_number)
 {
 	for (uint32_t i = 0; i < SETS_MAX; i++) {
@@ -118,9 +127,18 @@ struct epoll_set *member_set_take(uint32_t *ret_number)
 			.bell_fd = -1,
 			.nudge_fd = -1,
 		};
+		sets_high_raise(i + 1);
 		*ret_number = i;
 		return es;
 	}
+	return NULL;
+}
+
+struct epoll_set *member_set_next(struct epoll_set *es)
+{
+	for (es = es ? es + 1 : sets; es < sets + canal_read_once(&sets_high); es++)
+		if (canal_read_once(&es->used))
+			return es;
 	return NULL;
 }
 

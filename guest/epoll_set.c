@@ -421,10 +421,24 @@ void set_nest(struct epoll_set *es, int epfd)
 
 	lock_take(&set->lock);
 	set->flags |= SET_NESTED;
+	pushes_take(set);
+	(void)ready_first(set); /* what is left in the list is ready */
 	nudge = pass_on(set, false);
 	lock_drop(&set->lock);
 	if (nudge)
 		set_nudge(es, epfd);
+}
+
+bool set_is_idle(struct epoll_set *es)
+{
+	struct canal_set *set = set_shared(es);
+	bool ready;
+
+	lock_take(&set->lock);
+	pushes_take(set);
+	ready = ready_first(set);
+	lock_drop(&set->lock);
+	return !ready;
 }
 
 /* canald is gone: every member says so. */

@@ -25,8 +25,10 @@ struct epoll_set {
 	uint32_t twins;  /* of them those that are twins of canal sockets (twin.c), ever */
 	uint32_t calls;
 	uint32_t wakes;
-	bool nested; /* somebody watches this epoll descriptor */
-	bool dead;   /* canald's end was told to all members */
+	int nested_fd; /* the number that was given then */
+	bool nested;   /* somebody watches this epoll descriptor */
+	bool nests;    /* it watches, or did, other epoll descriptors */
+	bool dead;     /* canald's end was told to all members */
 	struct member *members;
 };
 
@@ -110,6 +112,8 @@ int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
 /* The same for somebody who watches the epoll descriptor: takes nothing. */
 bool set_peek(struct epoll_set *es, int epfd, enum set_when when);
 void set_nest(struct epoll_set *es, int epfd);
+/* Nothing is ready. Nobody is woken for it: set_settle() and set_peek() follow. */
+bool set_is_idle(struct epoll_set *es);
 /* Makes the kernel's epoll instance readable for one look. */
 void set_nudge(struct epoll_set *es, int epfd);
 /* Removes our own descriptors' events; notices the end of canald. */
@@ -122,6 +126,8 @@ void set_enlist_all(struct epoll_set *es);
 
 struct epoll_set *member_set_take(uint32_t *ret_number);
 void member_set_give(struct epoll_set *es);
+/* One after the other, from NULL to NULL. */
+struct epoll_set *member_set_next(struct epoll_set *es);
 int member_add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
 int member_change(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
 int member_remove(struct epoll_set *es, int epfd, int fd);

@@ -31,7 +31,6 @@ BY_REASON = {
     "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
     "states of a socket after its end": {"endings": ["recv_after_reset_by_send", "shutdown_after_the_end",
                                                      "shutdown_states", "listen_after_reset"]},
-    "a set in a set tells of nothing now and then": {"epolls": ["nested"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
