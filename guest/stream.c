@@ -351,7 +351,7 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 	if (err != -EPIPE)
 		return err;
 	pending = data_take_error(s);
-	if (pending)
+	if (pending && pending != -EPIPE)
 		return pending;
 	if (!(flags & MSG_NOSIGNAL))
 		raise_sigpipe();
@@ -533,6 +533,9 @@ static int recv_verdict(struct recv_job *job)
 		return RECV_END;
 	if (job->got && canal_read_once(&s->so_error))
 		return RECV_END; /* the next call takes the error */
+	/* A reset behind the end is for who sends. */
+	if (closed && canal_read_once(&s->so_error) == EPIPE)
+		return RECV_END;
 	err = data_take_error(s);
 	if (err)
 		return err;
