@@ -347,7 +347,7 @@ static int dissolve(struct sock *s)
 {
 	struct sockaddr none = { .sa_family = AF_UNSPEC };
 
-	if (s->state != CANAL_SOCK_CONNECTED && s->state != CANAL_SOCK_CONNECTING)
+	if (s->state != CANAL_SOCK_CONNECTED && s->state != CANAL_SOCK_CONNECTING && !s->broken_off)
 		return 0;
 	sock_unwatch(s);
 	sock_unmark_rx(s);
