@@ -52,7 +52,7 @@ static short events_of_stream(struct canal_sock *s, short events)
 		shut = SHUT_READ | SHUT_WRITE;
 	/* A listener that was shut down is as if new. */
 	if (state == CANAL_SOCK_OPEN && canal_read_once(&s->rx.closed))
-		shut = 0;
+		shut = canal_read_once(&s->shut) & (SHUT_READ | SHUT_WRITE);
 	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
 	if (connecting)
 		return mask;

@@ -657,7 +657,10 @@ int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t l
 
 /* --- shutdown, names --------------------------------------------------- */
 
-/* The bits are set in any case: they wake who is blocked, as in the kernel. */
+/*
+ * The bits are set in any case: they wake who is blocked, as in the kernel. But a
+ * listener has none, before or after: canald wakes who accepts.
+ */
 int socket_shutdown(struct sock_ref ref, int how)
 {
 	struct canal_inr inr = {
@@ -669,20 +672,24 @@ int socket_shutdown(struct sock_ref ref, int how)
 	uint32_t state = canal_load_acquire(&ref.s->state);
 	bool connected = ref.type == SOCK_DGRAM ? ref.s->peer.family != 0
 						: state_is_connected(state);
+	bool listens = state == CANAL_SOCK_LISTENING;
 	int ret;
 
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return -EINVAL;
 	if (canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)
 		connected = false;
-	(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
+	if (!listens)
+		(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
 	if (twin_any())
 		twin_shutdown(ref.n, how);
 	/* When a listener is shut, nobody connects any more. */
-	ret = state == CANAL_SOCK_LISTENING ? call(ref, &inr) : channel_post(&the_channel, &inr);
+	ret = listens ? call(ref, &inr) : channel_post(&the_channel, &inr);
 	if (ret < 0)
 		return no_network(ret);
-	return connected || state == CANAL_SOCK_LISTENING ? 0 : -ENOTCONN;
+	if (listens && how != SHUT_WR) /* it is as if new */
+		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RDWR + 1));
+	return connected || listens ? 0 : -ENOTCONN;
 }
 
 /* A connect() under way gives a name at once; canald may not have begun it yet. */

@@ -589,7 +589,8 @@ static int recv_loop(struct recv_job *job)
 			return 0;
 		if (unlikely(job->fault))
 			return -EFAULT;
-		if (job->got >= enough || (!job->total && rx_has(job->s, 0) && !sock_is_handed(job->s)))
+		if (job->got >= enough ||
+		    (!job->total && rx_has(job->s, 0) && !sock_is_handed(job->s)))
 			return 0;
 		r = recv_verdict(job);
 		if (r == RECV_AGAIN)

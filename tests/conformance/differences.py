@@ -29,7 +29,7 @@ BY_REASON = {
     LOWAT: {"stream": ["lowat_holds_back"]},
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
     "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
-    "states of a socket after its end": {"endings": ["shutdown_after_the_end", "shutdown_states"]},
+    "states of a socket after its end": {"endings": ["shutdown_after_the_end"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
