@@ -136,10 +136,12 @@ struct names_order names_order(void)
 {
 	struct names_order order = { .ours = false };
 	struct channel *ch;
-	int error;
+	int error, cancel;
 
 	if (!libcanal_preloaded)
 		return order;
+	/* A thread that ended at one of these files would keep the lock. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	error = -channel_get(&ch);
 	if (!error && channel_gone(ch))
 		error = EPIPE;
@@ -156,6 +158,7 @@ struct names_order names_order(void)
 		order.apart = !error && ch->apart;
 	}
 	pthread_mutex_unlock(&names.lock);
+	pthread_setcancelstate(cancel, &cancel);
 	return order;
 }
 

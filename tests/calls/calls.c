@@ -319,7 +319,7 @@ int main(int argc, char **argv)
 	}
 	family = argv[1][0] == '6' ? AF_INET6 : AF_INET;
 	for (size_t i = 0; i < case_count; i++) {
-		if (argc < 3)
+		if (argc < 3 && !cases[i].only_named)
 			run_apart(&cases[i]);
 		for (int j = 2; j < argc; j++) {
 			if (strcmp(argv[j], cases[i].name))

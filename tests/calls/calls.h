@@ -35,6 +35,7 @@
 struct call_case {
 	const char *name;
 	void (*run)(void);
+	bool only_named; /* not among those that are run without a name */
 };
 
 /* Each program has these. */

@@ -365,10 +365,37 @@ static void cancelled(void)
 	}
 }
 
+/* At whatever point: nothing that the next one needs is kept by who is gone. */
+static void cancelled_at_once(void)
+{
+	struct hostent *h;
+
+	for (int round = 0; round < 50; round++) {
+		pthread_t thread[2];
+
+		for (int i = 0; i < 2; i++)
+			pthread_create(&thread[i], NULL, waits, (void *)(intptr_t)(i & 1));
+		for (int i = 0; i < 2; i++)
+			pthread_cancel(thread[i]);
+		for (int i = 0; i < 2; i++)
+			pthread_join(thread[i], NULL);
+	}
+	h = gethostbyname("localhost");
+	say("%s", h ? text_of(h->h_addrtype, h->h_addr_list[0]) : hstrerror(h_errno));
+}
+
 const struct call_case cases[] = {
-	{ "lists", lists },       { "flags", flags },         { "in_background", in_background },
-	{ "by_name", by_name },   { "by_name_r", by_name_r }, { "by_address", by_address },
-	{ "names_of", names_of }, { "the_files", the_files }, { "dns", dns },
-	{ "threads", threads },   { "cancelled", cancelled },
+	{ "lists", lists },
+	{ "flags", flags },
+	{ "in_background", in_background },
+	{ "by_name", by_name },
+	{ "by_name_r", by_name_r },
+	{ "by_address", by_address },
+	{ "names_of", names_of },
+	{ "the_files", the_files },
+	{ "dns", dns },
+	{ "threads", threads },
+	{ "cancelled", cancelled, .only_named = true },
+	{ "cancelled_at_once", cancelled_at_once },
 };
 const size_t case_count = COUNT(cases);
