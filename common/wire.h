@@ -254,10 +254,12 @@ struct canal_call {
 
 /* What CANAL_INR_RESOLVE asks for. */
 #define CANAL_RESOLVE_LIST 0u /* getaddrinfo(): struct canal_resolve, struct canal_resolve_answer */
-#define CANAL_RESOLVE_HOST 1u /* gethostbyname(): struct canal_resolve with node and family,
+#define CANAL_RESOLVE_HOST \
+	1u                    /* gethostbyname(): struct canal_resolve with node and family,
 				 struct canal_resolve_host */
 #define CANAL_RESOLVE_ADDR 2u /* gethostbyaddr(): struct canal_addr, struct canal_resolve_host */
-#define CANAL_RESOLVE_DNS 3u  /* res_send(): canal_call.len bytes of a DNS query, and the
+#define CANAL_RESOLVE_DNS \
+	3u /* res_send(): canal_call.len bytes of a DNS query, and the
 				 answer, cut to CANAL_CALL_DATA with the bit TC set */
 #define CANAL_RESOLVE_KINDS 4u
 

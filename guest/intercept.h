@@ -39,12 +39,12 @@ static inline ssize_t give(ssize_t ret)
 
 /* What a data call of ours gave; where it is found out that the socket was handed
  * over, @kernel is the call to be made. */
-#define GIVE_IO(fd, ret, kernel)                                          \
-	({                                                                \
-		ssize_t ret_ = (ret);                                     \
-		likely(ret_ >= 0)                              ? ret_     \
-		: ret_ == -EHANDED && handover_learn(fd) ? (kernel) \
-							 : give(ret_);    \
+#define GIVE_IO(fd, ret, kernel)                                      \
+	({                                                            \
+		ssize_t ret_ = (ret);                                 \
+		likely(ret_ >= 0)                       ? ret_        \
+		: ret_ == -EHANDED &&handover_learn(fd) ? (kernel)    \
+							: give(ret_); \
 	})
 
 static inline bool is_stream(struct sock_ref ref)

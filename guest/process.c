@@ -61,7 +61,8 @@ static void hint(const struct goodbye *bye)
 		.slot = CANAL_NONE,
 	};
 
-	if ((bye->was.kind == FD_SOCKET || bye->was.kind == FD_HANDED) && bye->last && the_channel.client && !the_channel.dead)
+	if ((bye->was.kind == FD_SOCKET || bye->was.kind == FD_HANDED) && bye->last &&
+	    the_channel.client && !the_channel.dead)
 		(void)channel_post(&the_channel, &inr);
 }
 

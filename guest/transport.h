@@ -21,9 +21,9 @@ struct channel;
 
 /* A dummy to come: what it needs, held until the socket is known. */
 struct dummy_ends {
-	int near; /* the program's descriptor to be; -1: made later */
-	int far;   /* -1: canald has it */
-	int flags; /* SOCK_NONBLOCK, SOCK_CLOEXEC */
+	int near;       /* the program's descriptor to be; -1: made later */
+	int far;        /* -1: canald has it */
+	int flags;      /* SOCK_NONBLOCK, SOCK_CLOEXEC */
 	uint32_t stock; /* local: slot of our stock that it comes from, plus 1; 0: none */
 	bool told;      /* which slot: by INR_SOCKET */
 };
