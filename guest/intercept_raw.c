@@ -125,6 +125,7 @@ static long call_pselect(const long *a)
 	return pselect(I(0), P(1), P(2), P(3), P(4), mask ? *mask : NULL);
 }
 
+/* clang-format off */
 /*
  * What starts with a descriptor of ours, or makes or watches such. False: none of our
  * business.
@@ -199,6 +200,7 @@ static bool route_other(long number, const long *a, long *ret)
 	default: return false;
 	}
 }
+/* clang-format on */
 
 EXPORT long syscall(long number, ...)
 {
