@@ -10,6 +10,9 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#ifdef CONFIG_X86
+#include <asm/processor.h>
+#endif
 
 #include "canal.h"
 
@@ -39,6 +42,20 @@ static int mailbox_check(struct pci_dev *pdev, const struct canal_mailbox *mail)
 		return -EPROTONOSUPPORT;
 	}
 	return 0;
+}
+
+/*
+ * QEMU's emulator makes plain loads and stores of atomic instructions, and nothing of
+ * fences, where a guest can have only one processor. canald works on the same memory
+ * beside it: events would be lost.
+ */
+static bool atomics_are_plain(void)
+{
+#ifdef CONFIG_X86
+	return num_possible_cpus() == 1 && hypervisor_cpuid_base("TCGTCGTCGTCG", 0);
+#else
+	return false;
+#endif
 }
 
 static u8 __iomem *registers_map(struct pci_dev *pdev)
@@ -107,6 +124,10 @@ static int canal_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	u8 __iomem *regs;
 	int err;
 
+	if (atomics_are_plain()) {
+		dev_err(&pdev->dev, "emulated with one processor: QEMU needs -smp 1,maxcpus=2\n");
+		return -EOPNOTSUPP;
+	}
 	err = pcim_enable_device(pdev);
 	if (!err)
 		err = bars_map(pdev, &mail, &regs);

@@ -104,6 +104,12 @@ def base_options(accel):
             "-rtc", "base=utc"]
 
 
+def processors(count, parallel):
+    """QEMU's emulator makes atomic instructions and fences of a guest that can have only one processor plain ones:
+    for canald, which works on the same memory beside it, they must be real ones. A second that is never there does."""
+    return f"{count},maxcpus={max(count, 2)}" if parallel else str(count)
+
+
 # --- commands -----------------------------------------------------------------------------------
 
 class GuestProgram(harness.Program):
@@ -186,9 +192,10 @@ class Machine:
     """One guest, from boot to its end. `with Machine(...) as machine: machine.run([...])`"""
 
     def __init__(self, name, bin_dir, work_dir, memory_mib=512, cpus=1, canal_socket=None, memory=None,
-                 nic=(), reboots=False, debug=False, accel=None, initrd=None, **contents):
+                 nic=(), reboots=False, debug=False, accel=None, initrd=None, parallel=True, **contents):
         """`canal_socket` and `memory` are the guest's of canald's configuration; None: no canal.
         `contents`: see image.initramfs(); not with an `initrd` that was made before.
+        `parallel`: see processors().
         """
         self.name = name
         self.bin_dir = bin_dir
@@ -198,7 +205,8 @@ class Machine:
         self.canal_socket = canal_socket
         self.memory_path = pathlib.Path(memory) if memory else None
         self.memory_is_ours = memory is None
-        self.options = {"memory_mib": memory_mib, "cpus": cpus, "nic": nic, "reboots": reboots, "debug": debug}
+        self.options = {"memory_mib": memory_mib, "cpus": cpus, "nic": nic, "reboots": reboots, "debug": debug,
+                        "parallel": parallel}
         self.programs = {}
         self.all_programs = []
         self.next_id = 1
@@ -250,7 +258,7 @@ class Machine:
 
     def qemu_argv(self, fds):
         options = self.options
-        argv = ["qemu-system-x86_64", *base_options(self.accel), "-smp", str(options["cpus"]),
+        argv = ["qemu-system-x86_64", *base_options(self.accel), "-smp", processors(options["cpus"], options["parallel"]),
                 "-m", f"{options['memory_mib']}M",
                 "-object", f"memory-backend-file,id=ram,size={options['memory_mib']}M,"
                            f"mem-path={self.memory_path},share=on",

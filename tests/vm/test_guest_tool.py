@@ -58,6 +58,12 @@ def test_as_it_comes_reaches_the_hosts_loopback(bin_dir, web_port):
     assert guest(bin_dir, "--", "canal-run", "curl", "-sS", f"http://10.77.0.1:{web_port}/").stdout == "hello\n"
 
 
+def test_plain_atomics_are_refused(bin_dir):
+    """What QEMU emulates for one processor alone are no atomic instructions: events would be lost."""
+    done = guest(bin_dir, "--accel", "tcg", "--only-cpu", "--kernel-log", "-", "--", "ls", "/dev/canal", status=1)
+    assert "emulated with one processor" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("kind, host", [("slirp", "10.0.2.2"), ("passt", "10.79.0.1")])
 def test_cards(bin_dir, web_port, kind, host):
     """The guest's own kernel, by a card: what canal is compared with."""
