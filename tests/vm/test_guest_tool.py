@@ -58,9 +58,9 @@ def test_as_it_comes_reaches_the_hosts_loopback(bin_dir, web_port):
     assert guest(bin_dir, "--", "canal-run", "curl", "-sS", f"http://10.77.0.1:{web_port}/").stdout == "hello\n"
 
 
-def test_plain_atomics_are_refused(bin_dir):
-    """What QEMU emulates for one processor alone are no atomic instructions: events would be lost."""
-    done = guest(bin_dir, "--accel", "tcg", "--only-cpu", "--kernel-log", "-", "--", "ls", "/dev/canal", status=1)
+def test_plain_atomics_are_told(bin_dir):
+    """What QEMU emulates for one processor alone are no atomic instructions: events may be lost."""
+    done = guest(bin_dir, "--accel", "tcg", "--only-cpu", "--kernel-log", "-", "--", "ls", "/dev/canal")
     assert "emulated with one processor" in done.stderr, done.stderr
 
 
