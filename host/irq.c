@@ -56,9 +56,16 @@ void irq_stop(void)
 	irq.done = 0;
 }
 
-void irq_raise(int fd)
+static void take_in(void)
 {
-	const uint64_t one = 1;
+	struct io_event events[RING];
+
+	(void)syscall(SYS_io_getevents, irq.context, 0, RING, events, NULL);
+	irq.done = 0;
+}
+
+static bool submit(int fd)
+{
 	struct iocb read_nothing = {
 		.aio_lio_opcode = IOCB_CMD_PREAD,
 		.aio_fildes = (uint32_t)irq.null_fd,
@@ -66,16 +73,26 @@ void irq_raise(int fd)
 		.aio_resfd = (uint32_t)fd,
 	};
 	struct iocb *list = &read_nothing;
-	struct io_event events[RING];
+
+	if (syscall(SYS_io_submit, irq.context, 1, &list) != 1)
+		return false;
+	irq.done++;
+	return true;
+}
+
+void irq_raise(int fd)
+{
+	const uint64_t one = 1;
 
 	if (!irq.context) {
 		(void)!write(fd, &one, sizeof(one));
 		return;
 	}
-	if (irq.done == RING) {
-		(void)syscall(SYS_io_getevents, irq.context, 0, RING, events, NULL);
-		irq.done = 0;
-	}
-	if (syscall(SYS_io_submit, irq.context, 1, &list) == 1)
-		irq.done++;
+	if (irq.done == RING)
+		take_in();
+	if (submit(fd))
+		return;
+	take_in();
+	if (!submit(fd))
+		host_log_limited(LOG_ERR, "an interrupt was lost: %s", strerror(errno));
 }
