@@ -197,7 +197,7 @@ static void qemu_comes(struct vm *vm)
 		return;
 	}
 	if (vm->conn_fd >= 0) {
-		host_log_limited(LOG_WARNING,
+		host_log_limited(vm->guest->name, LOG_WARNING,
 				 "guest=%s: a second QEMU is turned away: one is there",
 				 vm->guest->name);
 		close(fd);
@@ -213,13 +213,13 @@ static void qemu_comes(struct vm *vm)
 			(void)poller_call(vm->guest->poller, down, vm, true);
 	}
 	if (r) {
-		host_log_limited(LOG_ERR, "guest=%s: QEMU cannot be served: %s", vm->guest->name,
-				 strerror(-r));
+		host_log_limited(vm->guest->name, LOG_ERR, "guest=%s: QEMU cannot be served: %s",
+				 vm->guest->name, strerror(-r));
 		close_all(vm);
 		return;
 	}
 	keep(vm);
-	host_log_limited(LOG_INFO, "guest=%s: QEMU is there", vm->guest->name);
+	host_log_limited(vm->guest->name, LOG_INFO, "guest=%s: QEMU is there", vm->guest->name);
 }
 
 /* QEMU says nothing after it has connected: an event is the end, and who does say
@@ -234,7 +234,7 @@ static void qemu_goes(struct vm *vm)
 	(void)poller_call(vm->guest->poller, down, vm, true);
 	forget(vm);
 	close_all(vm);
-	host_log_limited(LOG_INFO, "guest=%s: QEMU is gone", vm->guest->name);
+	host_log_limited(vm->guest->name, LOG_INFO, "guest=%s: QEMU is gone", vm->guest->name);
 }
 
 bool ivshmem_event(const void *ptr)

@@ -84,7 +84,7 @@ __attribute__((format(printf, 2, 3))) static void refuse(int fd, const char *fmt
 	vsnprintf(packet.text, sizeof(packet.text), fmt, args);
 	va_end(args);
 	local_send(fd, &packet, NULL, 0);
-	host_log_limited(LOG_NOTICE, "a guest was refused: %s", packet.text);
+	host_log_limited(NULL, LOG_NOTICE, "a guest was refused: %s", packet.text);
 }
 
 static void refuse_quietly(int fd)

@@ -426,8 +426,8 @@ void channel_break(struct channel *ch, enum broken why)
 	ch->poller->work++; /* the next pass tears it down: no sleep before */
 	canal_fetch_add(&broken_count[why], 1);
 	canal_write_once(&ch->region->broken, (uint32_t)why);
-	host_log_limited(LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name, (int)ch->pid,
-			 broken_name[why]);
+	host_log_limited(ch->name, LOG_WARNING, "guest=%s pid=%d: channel closed: %s", ch->name,
+			 (int)ch->pid, broken_name[why]);
 	ch->transport->broken(ch);
 }
 

@@ -175,7 +175,7 @@ static void listen_event(const struct listener *l)
 	if (fd >= 0) {
 		fresh_add(fd, l->guest);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-		host_log_limited(LOG_ERR,
+		host_log_limited(NULL, LOG_ERR,
 				 "cannot take in a new guest: %s: raise LimitNOFILE of "
 				 "canald",
 				 strerror(errno));

@@ -84,7 +84,8 @@ ssize_t guest_recv(int conn, void *buf, size_t len, struct guest_fds *fds, int *
 		return -errno;
 	take_fds(fds, &msg);
 	if (msg.msg_flags & MSG_CTRUNC)
-		host_log_limited(LOG_ERR, "out of file descriptors: raise LimitNOFILE of canald");
+		host_log_limited(NULL, LOG_ERR,
+				 "out of file descriptors: raise LimitNOFILE of canald");
 	*ret_flags = msg.msg_flags;
 	return got;
 }

@@ -96,8 +96,9 @@ int config_set(struct settings *s, const char *name, const char *value, const ch
 
 /* To stderr; with sd-daemon priority prefixes when that is the journal. Never payload. */
 void host_log(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* For what a guest can trigger: at most a few per second, then a summary. */
-void host_log_limited(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* For what @guest can trigger (NULL: any of them): at most a few of each per second, then a summary. */
+void host_log_limited(const char *guest, int priority, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* --- poller ------------------------------------------------------------ */
 

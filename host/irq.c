@@ -94,5 +94,5 @@ void irq_raise(int fd)
 		return;
 	take_in();
 	if (!submit(fd))
-		host_log_limited(LOG_ERR, "an interrupt was lost: %s", strerror(errno));
+		host_log_limited(NULL, LOG_ERR, "an interrupt was lost: %s", strerror(errno));
 }

@@ -146,8 +146,8 @@ bool listen_push(struct sock *l, struct sock *s)
 /* What waits in the kernel is not told again: it is asked for again later. */
 static void accept_failed(struct sock *l, int error)
 {
-	host_log_limited(LOG_WARNING, "guest=%s socket=%u: accept: %s", l->channel->name, l->number,
-			 strerror(error));
+	host_log_limited(l->channel->name, LOG_WARNING, "guest=%s socket=%u: accept: %s",
+			 l->channel->name, l->number, strerror(error));
 	sock_starve(l);
 }
 

@@ -21,6 +21,7 @@
 #include "host.h"
 
 #define LIMITED_PER_S 10
+#define BUDGETS 128
 
 /* True when standard error is the journal: it says so by device and inode. */
 static bool log_to_journal(void)
@@ -64,41 +65,55 @@ void host_log(int priority, const char *fmt, ...)
 	va_end(args);
 }
 
+static struct budget {
+	unsigned int count, missed;
+	time_t second;
+} budgets[BUDGETS];
+
+/* One guest's lines never take the place of another's; two may share by chance. */
+static struct budget *budget_of(const char *guest)
+{
+	uint32_t hash = 0;
+
+	for (; guest && *guest; guest++)
+		hash = hash * 31 + (unsigned char)*guest;
+	return &budgets[hash ? 1 + hash % (BUDGETS - 1) : 0];
+}
+
 /* Counts a limited line. True: it may go out; @ret_missed others did not. */
-static bool log_allowed(unsigned int *ret_missed)
+static bool log_allowed(struct budget *b, unsigned int *ret_missed)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	static unsigned int count, missed;
-	static time_t second;
 	struct timespec now;
 	bool allowed;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	pthread_mutex_lock(&lock);
 	*ret_missed = 0;
-	if (now.tv_sec != second) {
-		second = now.tv_sec;
-		*ret_missed = missed;
-		count = missed = 0;
+	if (now.tv_sec != b->second) {
+		b->second = now.tv_sec;
+		*ret_missed = b->missed;
+		b->count = b->missed = 0;
 	}
-	allowed = count < LIMITED_PER_S;
+	allowed = b->count < LIMITED_PER_S;
 	if (allowed)
-		count++;
+		b->count++;
 	else
-		missed++;
+		b->missed++;
 	pthread_mutex_unlock(&lock);
 	return allowed;
 }
 
-void host_log_limited(int priority, const char *fmt, ...)
+void host_log_limited(const char *guest, int priority, const char *fmt, ...)
 {
 	unsigned int missed;
 	va_list args;
 
-	if (priority > settings.log_level || !log_allowed(&missed))
+	if (priority > settings.log_level || !log_allowed(budget_of(guest), &missed))
 		return;
 	if (missed)
-		host_log(priority, "%u more messages about guests were suppressed", missed);
+		host_log(priority, "guest=%s: %u more messages were suppressed",
+			 guest ? guest : "?", missed);
 	va_start(args, fmt);
 	log_write(priority, fmt, args);
 	va_end(args);

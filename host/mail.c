@@ -198,15 +198,16 @@ static void epoch_begin(struct vm *vm, uint64_t pos)
 static void throw_out(struct vm *vm, const char *why)
 {
 	canal_fetch_add(&broken_count[BROKEN_MAIL], 1);
-	host_log_limited(LOG_WARNING, "guest=%s: thrown out, all its channels end: %s",
-			 vm->guest->name, why);
+	host_log_limited(vm->guest->name, LOG_WARNING,
+			 "guest=%s: thrown out, all its channels end: %s", vm->guest->name, why);
 	epoch_begin(vm, vm->pos);
 }
 
 static int rule_broken(const struct vm *vm, enum broken rule, int result, const char *what)
 {
 	canal_fetch_add(&broken_count[rule], 1);
-	host_log_limited(LOG_WARNING, "guest=%s: request refused: %s", vm->guest->name, what);
+	host_log_limited(vm->guest->name, LOG_WARNING, "guest=%s: request refused: %s",
+			 vm->guest->name, what);
 	return result;
 }
 
@@ -268,13 +269,13 @@ static int serve_reset(struct vm *vm, const struct canal_mail *m)
 	channels_drop(vm);
 	r = ram_open(vm, m, &why);
 	if (r) {
-		host_log_limited(LOG_ERR, "guest=%s: memory = %s: %s", vm->guest->name,
-				 vm->guest->memory_path, why ? why : strerror(-r));
+		host_log_limited(vm->guest->name, LOG_ERR, "guest=%s: memory = %s: %s",
+				 vm->guest->name, vm->guest->memory_path, why ? why : strerror(-r));
 		return r;
 	}
 	vm->ready = true;
-	host_log_limited(LOG_INFO, "guest=%s: driver attached, %llu MiB of RAM", vm->guest->name,
-			 (unsigned long long)(vm->ram.len >> 20));
+	host_log_limited(vm->guest->name, LOG_INFO, "guest=%s: driver attached, %llu MiB of RAM",
+			 vm->guest->name, (unsigned long long)(vm->ram.len >> 20));
 	return 0;
 }
 
@@ -364,7 +365,8 @@ static int open_refused(struct vm *vm, int error)
 	} else if (error == -ENXIO) {
 		why = "where its RAM continues above 4 GiB is not known: load canal.ko anew";
 	}
-	host_log_limited(LOG_WARNING, "guest=%s: no channel: %s", vm->guest->name, why);
+	host_log_limited(vm->guest->name, LOG_WARNING, "guest=%s: no channel: %s", vm->guest->name,
+			 why);
 	return error;
 }
 
@@ -712,7 +714,8 @@ static void bell_rings(struct engine_handle *h, uint32_t events)
 		return;
 	vm->bells++;
 	canal_fetch_add(&broken_count[BROKEN_BELLS], 1);
-	host_log_limited(LOG_NOTICE, "guest=%s: rings the doorbell too often", vm->guest->name);
+	host_log_limited(vm->guest->name, LOG_NOTICE, "guest=%s: rings the doorbell too often",
+			 vm->guest->name);
 }
 
 /* --- QEMU comes and goes ----------------------------------------------- */

@@ -47,7 +47,8 @@ static bool is_carrying(const struct sock *s)
 static void smuggled(struct sock *s)
 {
 	s->channel->count.smuggled++;
-	host_log_limited(LOG_WARNING, "guest=%s socket=%u: a descriptor was sent over it: closed",
+	host_log_limited(s->channel->name, LOG_WARNING,
+			 "guest=%s socket=%u: a descriptor was sent over it: closed",
 			 s->channel->name, s->number);
 	sock_destroy(s);
 }
