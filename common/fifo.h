@@ -66,6 +66,8 @@ static inline void canal_fifo_reset(struct canal_fifo *f, uint32_t limit)
 	f->limit = limit;
 	f->closed = 0;
 	f->drops = 0;
+	f->mark = f->skip = f->taken = 0;
+	f->urgent = 0;
 	f->idle = 1;
 	f->want_room = 0;
 }
@@ -168,6 +170,18 @@ static inline uint32_t canal_fifo_take_back(uint32_t *table, uint64_t *reclaim, 
 			return id;
 	}
 	return CANAL_NONE;
+}
+
+/* Whether the mark of urgent data lies at @head or behind it. */
+static inline bool canal_fifo_marked(const struct canal_fifo *f, uint64_t head)
+{
+	return canal_read_once(&f->mark) > head;
+}
+
+/* Whether @head stands at the mark: the next byte is the urgent one. */
+static inline bool canal_fifo_at_mark(const struct canal_fifo *f, uint64_t head)
+{
+	return canal_read_once(&f->mark) == head + 1;
 }
 
 /* The space that a datagram takes. */

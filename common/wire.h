@@ -75,8 +75,13 @@ struct canal_fifo {
 	canal_u32 tx_lock;             /* guest: thread that produces, 0 if none; or
 					* CANAL_LOCK_KERNEL and something */
 	canal_u32 drops;               /* datagrams that found no room */
+	canal_u64 mark;                /* behind the last urgent byte, 0: there was none */
+	canal_u64 skip;                /* RX: behind a byte that one replaced as urgent; it is
+					* no part of the stream */
+	canal_u32 urgent;              /* RX: CANAL_URGENT_HERE and the byte at the mark */
 	/* line 1, written by the consumer */
 	canal_u64 head CANAL_NEW_LINE; /* bytes consumed so far */
+	canal_u64 taken;               /* RX: the mark whose byte MSG_OOB has given */
 	canal_u32 rx_lock;             /* guest: thread that consumes, as tx_lock */
 	/* line 2, handshake: one side sets, the other takes (notify.h) */
 	canal_u32 idle CANAL_NEW_LINE; /* consumer stopped looking: tell it of new bytes */
@@ -88,6 +93,8 @@ struct canal_fifo {
 /* In tx_lock and rx_lock: held by canal.ko for a call that libcanal does not see, by
  * a thread that may have no number here. It lives, and lets go. */
 #define CANAL_LOCK_KERNEL 0x80000000u
+
+#define CANAL_URGENT_HERE 0x100u
 
 #define CANAL_CLOSED_EOF 1u   /* orderly end: FIN, shutdown */
 #define CANAL_CLOSED_RESET 2u /* broken off: so_error says why */
@@ -165,7 +172,8 @@ struct canal_sock {
 
 #define CANAL_STATUS_NONBLOCK 1u
 #define CANAL_STATUS_ASYNC 2u
-#define CANAL_STATUS_BOUND 4u /* bind() succeeded */
+#define CANAL_STATUS_BOUND 4u  /* bind() succeeded */
+#define CANAL_STATUS_INLINE 8u /* SO_OOBINLINE */
 
 /*
  * What an INR asks for (vCanal 3.3). "call": the sender waits for the result
@@ -434,7 +442,9 @@ struct canal_region {
 
 CANAL_AT(sizeof(struct canal_addr), 24);
 CANAL_AT(sizeof(struct canal_fifo), 192 + 4 * CANAL_FIFO_CHUNKS);
+CANAL_AT(offsetof(struct canal_fifo, mark), 40);
 CANAL_AT(offsetof(struct canal_fifo, head), 64);
+CANAL_AT(offsetof(struct canal_fifo, taken), 72);
 CANAL_AT(offsetof(struct canal_fifo, idle), 128);
 CANAL_AT(offsetof(struct canal_fifo, chunk), 192);
 CANAL_AT(sizeof(struct canal_dgram), 32);

@@ -296,6 +296,7 @@ __poll_t canal_data_poll(struct canal_channel *ch, u32 number);
 int canal_data_shutdown(struct canal_channel *ch, u32 number, int how);
 int canal_data_name(struct canal_channel *ch, u32 number, bool peer, void *name);
 int canal_data_error(struct canal_channel *ch, u32 number);
+int canal_data_at_mark(struct canal_channel *ch, u32 number);
 int canal_data_queued(struct canal_channel *ch, u32 number, bool sent);
 
 /* --- translation (canal_translate.c) ----------------------------------- */

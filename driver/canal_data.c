@@ -47,7 +47,7 @@ int canal_data_send(struct canal_channel *ch, u32 number, struct msghdr *msg)
 	};
 	int err;
 
-	if (job.flags & (MSG_OOB | MSG_FASTOPEN))
+	if ((job.flags & MSG_FASTOPEN) || (is_dgram(s) && (job.flags & MSG_OOB)))
 		return -EOPNOTSUPP;
 	job.timeo = timeo_of(s, &s->sndtimeo_ns, job.flags);
 	err = is_dgram(s) ? canal_dgram_send(&job) : canal_stream_send(&job);
@@ -105,6 +105,17 @@ static u32 shut_mask(const struct canal_sock *s)
 	return mask;
 }
 
+/* The urgent byte is there, and was not given yet. */
+static bool is_urgent(const struct canal_sock *s)
+{
+	/* U1 acquire: the byte before the place */
+	u32 urgent = canal_load_acquire(&s->rx.urgent);
+	u64 mark = canal_read_once(&s->rx.mark);
+
+	return (urgent & CANAL_URGENT_HERE) && mark > canal_read_once(&s->rx.head) &&
+	       mark != canal_read_once(&s->rx.taken);
+}
+
 static __poll_t events_of_stream(struct canal_sock *s, u32 state)
 {
 	bool connecting = is_connecting(s);
@@ -116,8 +127,11 @@ static __poll_t events_of_stream(struct canal_sock *s, u32 state)
 	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
 	if (connecting)
 		return mask;
-	if (rx_has(s, 0))
+	/* at the mark, the urgent byte alone is nothing to read */
+	if (rx_has(s, canal_fifo_at_mark(&s->rx, canal_read_once(&s->rx.head)) && !is_inline(s)))
 		mask |= EVENTS_IN;
+	if (is_urgent(s))
+		mask |= EPOLLPRI;
 	if ((shut & SHUT_WRITE) || state != CANAL_SOCK_CONNECTED || tx_writable_armed(&s->tx))
 		mask |= EVENTS_OUT;
 	if ((shut == (SHUT_READ | SHUT_WRITE) || state != CANAL_SOCK_CONNECTED) &&
@@ -202,17 +216,30 @@ int canal_data_error(struct canal_channel *ch, u32 number)
 	return error < MAX_ERRNO ? -(int)error : -EIO;
 }
 
+/* SIOCATMARK: 0, 1, or -errno. */
+int canal_data_at_mark(struct canal_channel *ch, u32 number)
+{
+	struct canal_sock *s = canal_data_sock(ch, number);
+
+	if (is_dgram(s))
+		return -ENOIOCTLCMD;
+	return canal_fifo_at_mark(&s->rx, canal_read_once(&s->rx.head));
+}
+
 /* FIONREAD and SIOCOUTQ. */
 int canal_data_queued(struct canal_channel *ch, u32 number, bool sent)
 {
 	struct canal_sock *s = canal_data_sock(ch, number);
 	struct job job = { .ch = ch, .s = s };
 	struct canal_dgram record;
-	u64 head, len;
+	u64 head, len, mark;
 	int err = canal_job_look(sent ? &s->tx : &s->rx, &head, &len);
 
 	if (err)
 		return err;
+	mark = canal_read_once(&s->rx.mark);
+	if (!sent && !is_dgram(s) && mark > head && mark <= head + len && !is_inline(s))
+		return mark - 1 - head;
 	if (sent || !is_dgram(s))
 		return len;
 	if (len < sizeof(record))

@@ -36,10 +36,11 @@ struct job {
 	struct msghdr *msg;
 	int flags;
 	long timeo;
-	size_t done; /* bytes moved */
-	u64 seen;    /* bytes in RX that did not satisfy (MSG_PEEK) */
-	u64 span;    /* of the record to be sent */
-	bool tell;   /* the host asked to be told */
+	size_t done;  /* bytes moved */
+	u64 seen;     /* bytes in RX that did not satisfy (MSG_PEEK) */
+	u64 span;     /* of the record to be sent */
+	bool tell;    /* the host asked to be told */
+	bool stopped; /* at the mark of urgent data, with bytes */
 };
 
 static inline int error_take(struct canal_sock *s)
@@ -92,6 +93,11 @@ static inline bool rx_has(const struct canal_sock *s, u64 more_than)
 {
 	/* R1 acquire: tail before what we do because of it */
 	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) > more_than;
+}
+
+static inline bool is_inline(const struct canal_sock *s)
+{
+	return canal_read_once(&s->status) & CANAL_STATUS_INLINE;
 }
 
 /* --- canal_fifo.c ------------------------------------------------------ */

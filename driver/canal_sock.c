@@ -155,9 +155,12 @@ static int dummy_ioctl(struct socket *sock, unsigned int cmd, unsigned long arg)
 	struct dummy *d = dummy_of(sock);
 	int len;
 
-	if (cmd != FIONREAD && cmd != SIOCOUTQ)
+	if (cmd != FIONREAD && cmd != SIOCOUTQ && cmd != SIOCATMARK)
 		return -ENOIOCTLCMD;
-	len = canal_data_queued(d->ch, d->number, cmd == SIOCOUTQ);
+	if (cmd == SIOCATMARK)
+		len = canal_data_at_mark(d->ch, d->number);
+	else
+		len = canal_data_queued(d->ch, d->number, cmd == SIOCOUTQ);
 	return len < 0 ? len : put_user(len, (int __user *)arg);
 }
 

@@ -47,6 +47,9 @@ static int send_locked(struct job *job)
 		tail += part;
 		job->done += part;
 	}
+	/* R1 release: the mark before tail */
+	if ((job->flags & MSG_OOB) && tail != start && !msg_data_left(job->msg))
+		canal_write_once(&f->mark, tail);
 	if (tail != start)
 		canal_job_sent(job, tail);
 	return err;
@@ -101,11 +104,35 @@ int canal_stream_send(struct job *job)
 
 /* --- receiving --------------------------------------------------------- */
 
+/* recv_span() of libcanal: bytes of the @len at *@head that may be read together. */
+static u64 recv_span(struct job *job, u64 *head, u64 *len)
+{
+	const struct canal_fifo *f = &job->s->rx;
+	u64 mark = canal_read_once(&f->mark);
+
+	if (mark <= *head || !*len)
+		return *len;
+	if (canal_read_once(&f->skip) == *head + 1) {
+		++*head;
+		--*len;
+	}
+	if (mark != *head + 1)
+		return min_t(u64, *len, mark - 1 - *head);
+	job->stopped = job->done;
+	if (job->done)
+		return 0;
+	if (*len && !is_inline(job->s)) {
+		++*head;
+		--*len;
+	}
+	return *len;
+}
+
 /* Takes what there is, chunk by chunk. Under rx_lock. */
 static int recv_locked(struct job *job, size_t total)
 {
 	bool peek = job->flags & MSG_PEEK;
-	u64 head, len, start, part;
+	u64 head, len, start, part, span;
 	int err = canal_job_look(&job->s->rx, &head, &len);
 
 	if (err)
@@ -115,9 +142,13 @@ static int recv_locked(struct job *job, size_t total)
 		iov_iter_revert(&job->msg->msg_iter, job->flags & MSG_TRUNC ? 0 : job->done);
 		job->done = 0;
 		job->seen = len;
+		job->stopped = false;
 	}
 	for (; len && job->done < total; len -= part) {
-		part = min_t(u64, len, CANAL_CHUNK - canal_fifo_offset(head));
+		span = recv_span(job, &head, &len);
+		if (!span)
+			break;
+		part = min_t(u64, span, CANAL_CHUNK - canal_fifo_offset(head));
 		part = min_t(u64, part, total - job->done);
 		err = canal_job_get(job, head, NULL, part, job->flags & MSG_TRUNC);
 		if (err)
@@ -169,6 +200,30 @@ static int recv_verdict(struct job *job)
 	return state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
 }
 
+/* recv_urgent() of libcanal. */
+static int recv_urgent(struct job *job, size_t total)
+{
+	struct canal_sock *s = job->s;
+	struct canal_fifo *f = &s->rx;
+	u64 mark = canal_load_acquire(&f->mark);
+	u32 urgent = canal_load_acquire(&f->urgent); /* U1 acquire */
+	u8 byte = urgent;
+
+	if (is_inline(s) || mark <= canal_read_once(&f->head) || mark == canal_read_once(&f->taken))
+		return -EINVAL;
+	if (!(urgent & CANAL_URGENT_HERE) || mark != canal_read_once(&f->mark))
+		return -EAGAIN;
+	if (!(job->flags & MSG_PEEK))
+		canal_write_once(&f->taken, mark);
+	job->msg->msg_flags |= MSG_OOB;
+	if (!total)
+		job->msg->msg_flags |= MSG_TRUNC;
+	else if (!(job->flags & MSG_TRUNC) && !copy_to_iter(&byte, 1, &job->msg->msg_iter))
+		return -EFAULT;
+	job->done = total ? 1 : 0;
+	return 0;
+}
+
 int canal_stream_recv(struct job *job)
 {
 	size_t total = msg_data_left(job->msg);
@@ -181,7 +236,7 @@ int canal_stream_recv(struct job *job)
 	if (canal_read_once(&s->state) == CANAL_SOCK_LISTENING)
 		return -ENOTCONN;
 	if (job->flags & MSG_OOB)
-		return -EINVAL;
+		return recv_urgent(job, total);
 	for (;;) {
 		r = canal_kernel_lock(job->ch, &s->rx.rx_lock, job->flags);
 		if (r)
@@ -189,7 +244,7 @@ int canal_stream_recv(struct job *job)
 		r = recv_locked(job, total);
 		canal_kernel_unlock(&s->rx.rx_lock);
 		canal_job_tell(job, CANAL_INR_RX, &s->rx.want_room);
-		if (r || job->done >= enough || (!total && rx_has(s, 0)))
+		if (r || job->done >= enough || job->stopped || (!total && rx_has(s, 0)))
 			return r;
 		r = recv_verdict(job);
 		if (r < 0 || r == RECV_END)

@@ -39,6 +39,26 @@ static short events_of_end(uint32_t shut, bool hung_up)
 	return mask;
 }
 
+/* POLLPRI: the urgent byte is there, and was not given yet. */
+static short events_of_urgent(const struct canal_sock *s)
+{
+	/* U1 acquire: the byte before the place */
+	uint32_t byte = canal_load_acquire(&s->rx.urgent);
+	uint64_t mark = canal_read_once(&s->rx.mark);
+
+	return (byte & CANAL_URGENT_HERE) && mark > canal_read_once(&s->rx.head) &&
+			       mark != canal_read_once(&s->rx.taken)
+		       ? POLLPRI
+		       : 0;
+}
+
+/* At the mark, the urgent byte alone is nothing to read. */
+static size_t urgent_alone(const struct canal_sock *s)
+{
+	return canal_fifo_at_mark(&s->rx, canal_read_once(&s->rx.head)) &&
+	       !(canal_read_once(&s->status) & CANAL_STATUS_INLINE);
+}
+
 /* tcp_poll() of a socket that does not listen. */
 static short events_of_stream(struct canal_sock *s, short events)
 {
@@ -56,8 +76,10 @@ static short events_of_stream(struct canal_sock *s, short events)
 	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
 	if (connecting)
 		return mask;
-	if ((events & EVENTS_IN) && rx_has(s, 0))
+	if ((events & EVENTS_IN) && rx_has(s, urgent_alone(s)))
 		mask |= EVENTS_IN;
+	if (events & POLLPRI)
+		mask |= events_of_urgent(s);
 	/* What is not connected sends nothing, and so is never full. */
 	if ((shut & SHUT_WRITE) || state != CANAL_SOCK_CONNECTED)
 		mask |= EVENTS_OUT;

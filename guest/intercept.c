@@ -4,6 +4,8 @@
  *
  * Purpose and rules: intercept.h.
  */
+#include <sys/ioctl.h>
+
 #include "intercept.h"
 
 EXPORT int socket(int domain, int type, int protocol)
@@ -137,7 +139,14 @@ EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t 
 EXPORT int sockatmark(int fd)
 {
 	TRACED(sockatmark, fd);
-	return control_of(fd).s ? 0 : real(sockatmark)(fd);
+
+	struct sock_ref ref = sock_of(fd);
+	int ret, at_mark = 0;
+
+	if (!ref.s)
+		return handed_of(fd).s ? 0 : real(sockatmark)(fd);
+	ret = option_ioctl(fd, ref, SIOCATMARK, &at_mark);
+	return give(ret < 0 ? ret : at_mark);
 }
 
 ALIAS(__connect, connect);

@@ -245,7 +245,9 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 	if (ret >= 0) {
 		m->msg_namelen = 0;
 		m->msg_controllen = 0;
-		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+		m->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
+		if ((flags & MSG_OOB) && !ret)
+			m->msg_flags |= MSG_TRUNC;
 	}
 	return ret;
 }

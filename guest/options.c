@@ -112,6 +112,9 @@ static int get_here(struct sock_ref ref, int name, void *value, socklen_t *len)
 	case SO_PROTOCOL:
 		/* a datagram socket may be one of UDP-Lite: the host knows */
 		return ref.type == SOCK_STREAM ? give_int(value, len, IPPROTO_TCP) : -ENOPROTOOPT;
+	case SO_OOBINLINE:
+		return give_int(value, len,
+				!!(canal_read_once(&ref.s->status) & CANAL_STATUS_INLINE));
 	case SO_ACCEPTCONN:
 		return give_int(value, len,
 				canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING);
@@ -189,6 +192,14 @@ int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t 
 
 /* --- setsockopt -------------------------------------------------------- */
 
+static void option_status(struct canal_sock *s, uint32_t bit, bool on)
+{
+	if (on)
+		(void)canal_fetch_or(&s->status, bit);
+	else
+		(void)canal_fetch_and(&s->status, ~bit);
+}
+
 /* Options that cannot fail with a proper value, and that are set per connection. */
 static bool is_posted(struct sock_ref ref, int level, int name, socklen_t len)
 {
@@ -256,6 +267,12 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 		twin_note(ref.n, level, name);
 		twin_set_option(ref.n, level, name, value, len);
 	}
+	if (level == SOL_SOCKET && name == SO_OOBINLINE) {
+		if (len < sizeof(int))
+			return -EINVAL;
+		option_status(ref.s, CANAL_STATUS_INLINE, *(const int *)value);
+		return 0;
+	}
 	if (is_posted(ref, level, name, len))
 		return set_post(ref, level, name, value);
 	if (ref.type == SOCK_DGRAM)
@@ -264,14 +281,6 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 }
 
 /* --- ioctl ------------------------------------------------------------- */
-
-static void option_status(struct canal_sock *s, uint32_t bit, bool on)
-{
-	if (on)
-		(void)canal_fetch_or(&s->status, bit);
-	else
-		(void)canal_fetch_and(&s->status, ~bit);
-}
 
 /* FIONREAD: bytes of a stream, or the size of the next datagram. */
 static int readable_bytes(struct sock_ref ref, int *ret_count)
@@ -284,6 +293,12 @@ static int readable_bytes(struct sock_ref ref, int *ret_count)
 	if (canal_load_acquire(&ref.s->state) == CANAL_SOCK_LISTENING)
 		return -EINVAL;
 	if (ref.type == SOCK_STREAM) {
+		uint64_t mark = canal_read_once(&s->rx.mark);
+
+		/* what lies in front of an urgent byte that is left out */
+		if (mark > head && mark <= head + used &&
+		    !(canal_read_once(&s->status) & CANAL_STATUS_INLINE))
+			used = mark - 1 - head;
 		*ret_count = used;
 		return 0;
 	}
@@ -335,7 +350,7 @@ int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 			return -ENOTTY;
 		if (user_writable(arg, sizeof(int)))
 			return -EFAULT;
-		*(int *)arg = 0;
+		*(int *)arg = canal_fifo_at_mark(&s->rx, canal_read_once(&s->rx.head));
 		return 0;
 	case FIONBIO:
 		if (user_readable(arg, sizeof(int)))

@@ -430,9 +430,11 @@ static int accept_oldest(struct channel *ch, struct sock_ref ref, struct canal_a
 	return 0;
 }
 
-/* Of all options these two are the guest's business. */
-static void time_limits_inherit(struct canal_sock *to, const struct canal_sock *from)
+/* Of all options these are the guest's business. */
+static void options_inherit(struct canal_sock *to, const struct canal_sock *from)
 {
+	if (canal_read_once(&from->status) & CANAL_STATUS_INLINE)
+		(void)canal_fetch_or(&to->status, CANAL_STATUS_INLINE);
 	canal_write_once(&to->rcvtimeo_ns, canal_read_once(&from->rcvtimeo_ns));
 	canal_write_once(&to->sndtimeo_ns, canal_read_once(&from->sndtimeo_ns));
 }
@@ -455,7 +457,7 @@ static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint3
 		return ret;
 	}
 	*ret_n = entry.sock;
-	time_limits_inherit(channel_sock(ch, entry.sock), ref.s);
+	options_inherit(channel_sock(ch, entry.sock), ref.s);
 	ret = descriptor_make(ch, entry.sock, entry.generation, ref.domain, SOCK_STREAM | flags,
 			      &ends);
 	if (ret < 0)

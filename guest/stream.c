@@ -34,6 +34,8 @@
 #define RECV_PIECE (64u << 10)
 /* Before asking again for a chunk when the channel has none. */
 #define NO_CHUNK_NAP_NS 1000000
+/* Before the next urgent byte, at the last one. */
+#define URGENT_LOOKS 400
 
 /* Flags that change nothing about a send that finds room: MSG_MORE is left to
  * the FIFO, which coalesces anyway. */
@@ -194,6 +196,7 @@ struct send_job {
 	size_t left, sent;
 	int64_t deadline; /* 0: not yet known */
 	bool no_chunk;
+	bool urgent; /* MSG_OOB: its last byte is */
 };
 
 static bool send_connected(void *arg)
@@ -246,9 +249,13 @@ static void send_locked(struct send_job *job)
 		tail += part;
 		job->left -= part;
 		job->sent += part;
-		if (tail - f->tail >= SEND_PIECE)
+		if (tail - f->tail >= SEND_PIECE && (job->left || !job->urgent))
 			tx_publish(job->s, job->n, tail);
 	}
+	/* R1 release: the mark before tail */
+	if (unlikely(job->urgent) && tail != f->tail &&
+	    (!job->left || data_nonblock(job->s, job->flags)))
+		canal_write_once(&f->mark, tail);
 	if (tail != f->tail)
 		tx_publish(job->s, job->n, tail);
 }
@@ -318,6 +325,18 @@ static __attribute__((noinline)) int send_by_ref(struct send_job *job)
 	return err;
 }
 
+/*
+ * An urgent byte that another one follows before canald has sent it is none any
+ * more, as in TCP. But where canald goes on at once, each is to arrive as one.
+ */
+static void urgent_settle(const struct canal_fifo *f)
+{
+	for (unsigned int i = 0; i < URGENT_LOOKS && !channel_gone(&the_channel) &&
+				 canal_fifo_marked(f, canal_load_acquire(&f->head));
+	     i++)
+		sys_yield();
+}
+
 static void raise_sigpipe(void)
 {
 	long pid = sys_call2(SYS_getpid, 0, 0);
@@ -340,10 +359,13 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 
 	if (total < 0)
 		return total;
-	if (flags & (MSG_OOB | MSG_FASTOPEN))
+	if (flags & MSG_FASTOPEN)
 		return -EOPNOTSUPP;
 	job.left = (size_t)total;
-	err = hybrid_pays(job.left) && send_open(s) ? send_by_ref(&job) : 0;
+	job.urgent = flags & MSG_OOB && total;
+	if (job.urgent)
+		urgent_settle(&s->tx);
+	err = hybrid_pays(job.left) && !job.urgent && send_open(s) ? send_by_ref(&job) : 0;
 	if (!err)
 		err = send_loop(&job);
 	if (job.sent || !err)
@@ -406,7 +428,7 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 	tail = canal_load_acquire(&f->tail);
 	if (len > tail - head)
 		len = tail - head;
-	if (hybrid_pays(len)) /* not here */
+	if (hybrid_pays(len) || unlikely(canal_fifo_marked(f, head))) /* not here */
 		len = 0;
 	while (got < len && (part = rx_piece(f, head, len - got, &at))) {
 		memcpy(buf + got, at, part);
@@ -432,6 +454,7 @@ struct recv_job {
 	struct cursor at;
 	size_t total, got;
 	size_t seen;      /* bytes in RX that did not satisfy (MSG_PEEK) */
+	bool stopped;     /* at the mark of urgent data, with bytes */
 	bool fault;       /* the program's buffer is not there */
 	int64_t deadline; /* 0: not yet known */
 };
@@ -453,6 +476,31 @@ static __attribute__((noinline)) uint64_t recv_by_ref(struct recv_job *job, uint
 	return head + taken;
 }
 
+/*
+ * Bytes from *@head on that may be read together. Steps over what is no part of the
+ * stream; stops at the mark when there are bytes in front of it.
+ */
+static uint64_t recv_span(struct recv_job *job, uint64_t *head, uint64_t tail)
+{
+	const struct canal_fifo *f = &job->s->rx;
+
+	if (likely(!canal_fifo_marked(f, *head)))
+		return tail - *head;
+	if (*head != tail && canal_read_once(&f->skip) == *head + 1)
+		++*head;
+	if (!canal_fifo_at_mark(f, *head)) {
+		uint64_t most = canal_read_once(&f->mark) - 1 - *head;
+
+		return most < tail - *head ? most : tail - *head;
+	}
+	job->stopped = job->got;
+	if (job->got)
+		return 0;
+	if (*head != tail && !(canal_read_once(&job->s->status) & CANAL_STATUS_INLINE))
+		++*head;
+	return tail - *head;
+}
+
 static void recv_locked(struct recv_job *job)
 {
 	struct canal_fifo *f = &job->s->rx;
@@ -466,19 +514,20 @@ static void recv_locked(struct recv_job *job)
 		job->at = (struct cursor){ job->iov, 0 };
 		job->got = 0;
 		job->seen = tail - head;
+		job->stopped = false;
 	}
 	if (hybrid_pays(job->total - job->got) && hybrid_pays(tail - head) &&
-	    !(job->flags & (MSG_PEEK | MSG_TRUNC))) {
+	    !canal_fifo_marked(f, head) && !(job->flags & (MSG_PEEK | MSG_TRUNC))) {
 		head = told = recv_by_ref(job, head, tail);
 		if (job->got)
 			return;
 	}
 	while (job->got < job->total && head != tail && !job->fault) {
-		uint64_t most = tail - head;
+		uint64_t most = recv_span(job, &head, tail);
 
 		if (most > job->total - job->got)
 			most = job->total - job->got;
-		part = rx_piece(f, head, most, &at);
+		part = most ? rx_piece(f, head, most, &at) : 0;
 		if (!part)
 			break;
 		if (!(job->flags & MSG_TRUNC))
@@ -589,7 +638,7 @@ static int recv_loop(struct recv_job *job)
 			return 0;
 		if (unlikely(job->fault))
 			return -EFAULT;
-		if (job->got >= enough ||
+		if (job->got >= enough || job->stopped ||
 		    (!job->total && rx_has(job->s, 0) && !sock_is_handed(job->s)))
 			return 0;
 		r = recv_verdict(job);
@@ -601,6 +650,37 @@ static int recv_loop(struct recv_job *job)
 		if (r)
 			return r;
 	}
+}
+
+/*
+ * tcp_recv_urg(): the urgent byte, once, if it is not in line. Where it is comes before
+ * what it is; a look at the place on both sides says that they belong together.
+ */
+static ssize_t recv_urgent(struct canal_sock *s, const struct iovec *iov, size_t total, int flags)
+{
+	struct cursor at = { iov, 0 };
+	struct canal_fifo *f = &s->rx;
+	uint32_t byte, closed = canal_load_acquire(&f->closed);
+	uint64_t mark;
+	uint8_t value;
+
+	if (sock_is_handed(s))
+		return -EHANDED;
+	do {
+		mark = canal_load_acquire(&f->mark);
+		byte = canal_load_acquire(&f->urgent); /* U1 acquire */
+	} while (mark != canal_read_once(&f->mark));
+	if ((canal_read_once(&s->status) & CANAL_STATUS_INLINE) ||
+	    mark <= canal_read_once(&f->head) || canal_read_once(&f->taken) == mark)
+		return -EINVAL;
+	if (!(byte & CANAL_URGENT_HERE))
+		return closed ? 0 : -EAGAIN;
+	if (!(flags & MSG_PEEK))
+		canal_write_once(&f->taken, mark);
+	value = (uint8_t)byte;
+	if (total && !(flags & MSG_TRUNC))
+		cursor_put(&at, &value, 1);
+	return total ? 1 : 0;
 }
 
 static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_t n,
@@ -624,7 +704,7 @@ static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_
 	if (canal_read_once(&s->state) == CANAL_SOCK_LISTENING)
 		return -ENOTCONN;
 	if (flags & MSG_OOB)
-		return -EINVAL;
+		return recv_urgent(s, iov, (size_t)total, flags);
 	job.total = (size_t)total;
 	err = recv_loop(&job);
 	return job.got ? (ssize_t)job.got : err;

@@ -12,7 +12,8 @@
  *  2. recv() and send() never block (MSG_DONTWAIT). done() is called exactly
  *     once for each, before the call returns or in the next flush(). After
  *     flush() no operation is under way: an owner may be freed then.
- *  3. No callback is made for a handle after unwatch().
+ *  3. A guarded recv() is ended by SIGURG: it has taken nothing, and gives -EINTR.
+ *  4. No callback is made for a handle after unwatch().
  *
  * Ownership and threads: an engine belongs to one poller's thread.
  */
@@ -46,6 +47,8 @@ struct engine_op {
 	/* @res: bytes or -errno; msg_flags and msg_namelen are filled */
 	void (*done)(struct engine_op *op, int res);
 	bool under_way;
+	bool guarded;    /* a receive that SIGURG ends (urgent.h): -EINTR */
+	uint32_t looked; /* urgent_signals when it was found that nothing is urgent */
 };
 
 struct engine_ops {

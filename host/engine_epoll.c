@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "urgent.h"
 
 #define BATCH 256
 
@@ -82,10 +83,12 @@ int engine_recv_now(struct engine_op *op)
 {
 	ssize_t len;
 
+	urgent_guard(&op, 1);
 	do
 		len = recvmsg(op->fd, &op->msg, op->flags | MSG_DONTWAIT);
 	while (len < 0 && errno == EINTR);
-	return len < 0 ? -errno : (int)len;
+	urgent_guard(NULL, 0);
+	return urgent_result(op, len < 0 ? -errno : (int)len);
 }
 
 /**

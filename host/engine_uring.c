@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "urgent.h"
 
 #define ENTRIES 1024u
 #define CQ_ENTRIES 8192u
@@ -236,7 +237,7 @@ static void op_done(struct engine *e, struct engine_op *op, int res)
 {
 	e->ops_in_kernel--;
 	op->under_way = false;
-	op->done(op, res);
+	op->done(op, urgent_result(op, res));
 }
 
 /*
@@ -441,6 +442,7 @@ static void ops_direct(struct engine *e, uint32_t count)
 
 static void ops_submit(struct engine *e)
 {
+	urgent_guard(e->ops, e->op_count);
 	for (uint32_t i = 0; i < e->op_count; i++)
 		op_prepare(e, e->ops[i], e->op_sends[i]);
 	e->op_count = 0;
@@ -451,6 +453,7 @@ static void ops_submit(struct engine *e)
 		io_uring_submit_and_wait(&e->ring, 1);
 		ring_reap(e);
 	}
+	urgent_guard(NULL, 0);
 }
 
 static void uring_flush(struct engine *e)

@@ -19,6 +19,7 @@
  *	options.c	getsockopt, setsockopt
  *	stream.c, dgram.c, listen.c	moving what it carries
  *	switch.c	sockets of guests joined in memory
+ *	urgent.c	urgent data of streams
  *	stock.c		socket pairs for dummies, made ahead
  *	pump.c		bytes that go through a dummy
  *	guest_fd.c	receiving and closing descriptors of guests
@@ -49,6 +50,7 @@
 #include "notify.h"
 #include "order.h"
 #include "ring.h"
+#include "urgent.h"
 #include "wire.h"
 
 /* --- settings ---------------------------------------------------------- */
@@ -470,6 +472,12 @@ struct sock {
 	uint32_t rx_chunk[CANAL_FIFO_CHUNKS];
 	uint32_t tx_quiet;   /* passes without bytes in TX */
 	uint64_t tx_look_ns; /* not to be looked at before */
+	/* urgent.c */
+	enum urgent urgent;     /* of what the kernel has */
+	uint32_t urgent_looked; /* urgent_signals at the last look */
+	uint32_t rx_pieces;     /* buffers of rx_op */
+	uint64_t urgent_mark;   /* in RX, as the guest knows it; behind the byte */
+	uint64_t urgent_sent;   /* in TX, as the joined end knows it */
 	/* joined in memory (switch.c) */
 	struct sock *joined;
 	struct sock *listener;   /* it was accepted from this one, and not taken */

@@ -43,7 +43,6 @@ static bool allowed_socket(int name)
 	case SO_SNDBUF:
 	case SO_RCVBUF:
 	case SO_KEEPALIVE:
-	case SO_OOBINLINE:
 	case SO_LINGER:
 	case SO_REUSEPORT:
 	case SO_RCVLOWAT:

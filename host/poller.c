@@ -388,6 +388,7 @@ static void *poller_main(void *arg)
 
 	poller_pin(p);
 	privilege_drop();
+	urgent_listen();
 	portmap_thread_begin();
 	while (!canal_read_once(&p->stop) || !drained(p)) {
 		uint64_t before = p->work;

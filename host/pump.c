@@ -256,7 +256,8 @@ void pump_rx(struct sock *s)
 	if (!s->handed || s->far_fd < 0)
 		return;
 	while (s->handed_head != s->rx_tail && !s->handed_full) {
-		ssize_t put = into_dummy(s, s->rx_tail - s->handed_head);
+		uint64_t len = urgent_handed(s, &s->handed_head);
+		ssize_t put = len ? into_dummy(s, len) : 0;
 
 		if (put < 0) {
 			s->handed_full = true;

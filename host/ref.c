@@ -298,6 +298,7 @@ static void op_set(struct ref *r, int count, void (*done)(struct engine_op *op, 
 {
 	r->op.fd = r->sock->fd;
 	r->op.flags = 0;
+	r->op.guarded = false;
 	r->op.msg.msg_iov = r->iov;
 	r->op.msg.msg_iovlen = (size_t)count;
 	r->op.done = done;
@@ -480,6 +481,8 @@ static void receive_kernel(struct ref *r, int count, uint64_t len)
 	struct poller *p = s->channel->poller;
 
 	op_set(r, count, receive_done);
+	r->op.guarded = true;
+	r->op.looked = s->urgent_looked;
 	r->asked = len;
 	s->ref_receives = true;
 	p->ops->recv(p->engine, &r->op);
@@ -490,7 +493,7 @@ static bool kernel_has(const struct sock *s)
 {
 	return s->fd >= 0 && !s->joined && !s->peer_gone && !s->rx_eof && !s->broken_off &&
 	       (s->rx_ready || s->rx_parked) && !s->rx_op.under_way && !s->ref_receives &&
-	       s->state == CANAL_SOCK_CONNECTED;
+	       s->state == CANAL_SOCK_CONNECTED && !urgent_unsure(s->urgent, s->urgent_looked);
 }
 
 /* Copies from RX; the guest moves head. False after channel_break(). */
@@ -525,6 +528,10 @@ static void receive_step(struct ref *r)
 	uint64_t len, left;
 	int count;
 
+	if (canal_fifo_marked(&s->shared->rx, canal_read_once(&s->shared->rx.head))) {
+		finish(r, -EAGAIN); /* the guest knows when to stop */
+		return;
+	}
 	len = translate(r, &count);
 	if (!len) {
 		finish(r, -EFAULT);

@@ -75,7 +75,7 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 			connect_finished(s);
 		return;
 	}
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 		s->own_ready = true;
 		sock_mark_rx(s);
 	}
@@ -187,7 +187,8 @@ static int sock_watch(struct sock *s)
 
 	if (s->kernel.fd >= 0)
 		return 0;
-	return p->ops->watch(p->engine, &s->kernel, s->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+	return p->ops->watch(p->engine, &s->kernel, s->fd,
+			     EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP);
 }
 
 void sock_unwatch(struct sock *s)
@@ -210,8 +211,11 @@ int sock_kernel(struct sock *s)
 		return -errno;
 	fds_opened(s->fd);
 	inherit_apply(s);
-	if (s->type == SOCK_STREAM)
+	if (s->type == SOCK_STREAM) {
+		urgent_watch(s->fd);
+		s->urgent_looked = urgent_signals;
 		return 0;
+	}
 	r = sock_watch(s);
 	if (r) {
 		close(s->fd);
@@ -362,6 +366,8 @@ static int dissolve(struct sock *s)
 		vsock_unname(s);
 	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
 	s->rx_hup = s->rx_shut = s->broken_off = false;
+	s->urgent = URGENT_NONE;
+	s->urgent_mark = s->urgent_sent = 0;
 	fifos_renew(s);
 	sock_publish_names(s);
 	sock_set_state(s, CANAL_SOCK_OPEN);

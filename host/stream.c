@@ -9,7 +9,7 @@
  *  1. At most one operation per direction is under way; it ends in the flush of
  *     the same pass.
  *  2. The kernel's readiness is edge-triggered: a socket leaves rx_ready only
- *     on -EAGAIN, at the end, or after a short read without hang-up.
+ *     on -EAGAIN, at the end, or after a short read without hang-up or urgent data.
  *
  * Ownership and threads: the poller that owns the channel.
  * Failure: an error of the kernel ends the stream (sock_fail).
@@ -47,7 +47,7 @@ bool stream_tx(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 	uint64_t avail;
-	int n;
+	int n, flags;
 
 	if (s->tx_op.under_way || !sock_tx_avail(s, &avail))
 		return false;
@@ -71,6 +71,7 @@ bool stream_tx(struct sock *s)
 		return false;
 	}
 	s->tx_quiet = 0;
+	avail = urgent_tx(s, avail, &flags);
 	n = canal_fifo_pieces(s->shared->tx.chunk, &s->channel->tx, s->tx_head,
 			      avail < TX_SLICE ? avail : TX_SLICE, s->tx_op.iov, ENGINE_IOV);
 	if (n < 0) {
@@ -78,7 +79,7 @@ bool stream_tx(struct sock *s)
 		return false;
 	}
 	s->tx_op.fd = s->fd;
-	s->tx_op.flags = 0;
+	s->tx_op.flags = flags;
 	s->tx_op.msg.msg_iov = s->tx_op.iov;
 	s->tx_op.msg.msg_iovlen = (size_t)n;
 	s->tx_op.done = tx_done;
@@ -110,7 +111,8 @@ void stream_received(struct sock *s, uint64_t asked, int res)
 {
 	if (res > 0) {
 		s->channel->poller->work++;
-		if ((uint64_t)res < asked && !s->rx_hup) {
+		if ((uint64_t)res < asked && !s->rx_hup &&
+		    !urgent_unsure(s->urgent, s->urgent_looked)) {
 			sock_unmark_rx(s);
 			sock_rx_shrink(s);
 		}
@@ -130,6 +132,8 @@ static void rx_done(struct engine_op *op, int res)
 
 	if (s->dead || s->released)
 		return;
+	if (res == -EINTR)
+		res = urgent_again(s);
 	if (res > 0) {
 		sock_rx_publish(s, (uint64_t)res);
 		adapt_slice(s, s->op_span, (uint64_t)res);
@@ -143,7 +147,11 @@ bool stream_rx(struct sock *s)
 	uint64_t room, len;
 	int n;
 
-	if (s->rx_op.under_way || s->ref_receives || !sock_rx_room(s, &room))
+	if (s->rx_op.under_way || s->ref_receives)
+		return false;
+	if (urgent_unsure(s->urgent, s->urgent_looked) && !urgent_allows(s))
+		return false;
+	if (!sock_rx_room(s, &room))
 		return false;
 	if (!room && sock_rx_park(s))
 		return false;
@@ -158,8 +166,11 @@ bool stream_rx(struct sock *s)
 	n = canal_fifo_pieces(s->rx_chunk, &s->channel->rx, s->rx_tail, len, s->rx_op.iov,
 			      ENGINE_IOV);
 	s->op_span = (uint32_t)len;
+	s->rx_pieces = (uint32_t)n;
 	s->rx_op.fd = s->fd;
 	s->rx_op.flags = 0;
+	s->rx_op.guarded = true;
+	s->rx_op.looked = s->urgent_looked;
 	s->rx_op.msg.msg_iov = s->rx_op.iov;
 	s->rx_op.msg.msg_iovlen = (size_t)n;
 	s->rx_op.done = rx_done;

@@ -300,7 +300,7 @@ bool switch_tx(struct sock *s, uint64_t avail)
 		return false;
 	}
 	s->tx_quiet = 0;
-	if (!sock_rx_room(d, &room))
+	if (!urgent_across(s, d, avail) || !sock_rx_room(d, &room))
 		return false;
 	if (!room) {
 		if (sock_rx_park(d)) {

@@ -17,10 +17,7 @@ LOWAT = "SO_RCVLOWAT has no effect"
 BY_REASON = {
     SIGIO: {"async": ["bytes_arrive", "datagram_arrives", "connection_arrives", "the_end_arrives", "another_signal",
                       "by_ioctl", "owner_read_back", "each_arrival", "of_a_child"]},
-    OOB: {"oob": ["take_byte", "peek_byte", "recv_stops_at_mark", "byte_lost_when_passed", "partial_to_mark",
-                  "in_line", "in_line_later", "peek_at_mark", "waiting_bytes", "only_urgent",
-                  "second_replaces_first", "sent", "sent_in_line", "sent_twice", "sent_nothing", "in_select",
-                  "in_epoll", "sigurg", "sigurg_needs_owner"]},
+    OOB: {"oob": ["sigurg"]},
     CLOSE: {"blocked": ["close_does_not_wake_recv", "close_does_not_wake_poll", "close_does_not_wake_accept"]},
     QUEUE: {"control": ["queue_refused", "queue_of_unconnected", "queue_truncated"]},
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},

@@ -553,6 +553,8 @@ static void put(struct channel *ch)
 		canal_fifo_poke(s->tx.chunk, &tx, tail, &rec, sizeof(rec));
 		len = (uint32_t)canal_dgram_span(len);
 	}
+	if (len & 1)
+		s->tx.mark = tail + fuzz_byte(&input) % (len + 1);
 	s->tx.tail = tail + len;
 }
 

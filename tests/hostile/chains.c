@@ -268,6 +268,32 @@ static void congestion(struct guest *g)
 		fail("an unknown congestion control was taken");
 }
 
+/* What its FIFO says of urgent data is a number, to be compared and no more. */
+static void marks_anywhere(struct guest *g)
+{
+	static const uint64_t offsets[] = {
+		0, 1, 2, 5, 6, 7, 100, CANAL_FIFO_MAX, 1ull << 63, ~0ull
+	};
+	uint32_t l = guest_listener(g, 8), a, b;
+
+	guest_pair(g, l, &a, &b);
+	for (unsigned int i = 0; i < 4 * ARRAY_LEN(offsets); i++) {
+		struct canal_fifo *tx = &guest_sock(g, a)->tx, *rx = &guest_sock(g, b)->rx;
+		uint64_t at = offsets[i % ARRAY_LEN(offsets)];
+
+		guest_sock(g, b)->status = i & 1 ? CANAL_STATUS_INLINE : 0;
+		tx->mark = (i & 2 ? tx->tail : 0) + at;
+		rx->mark = rx->skip = rx->taken = ~at;
+		guest_put(g, a, "marked", 6);
+		while (canal_load_acquire(&tx->head) != tx->tail && !guest_closed(g))
+			nap_us(100);
+		if (i & 4)
+			canal_store_release(&rx->head, canal_load_acquire(&rx->tail));
+		post(g, CANAL_INR_RX, b, 0);
+	}
+	guest_sync(g);
+}
+
 static void region_is_sealed(struct guest *g)
 {
 	if (!ftruncate(g->region_fd, 0) || !ftruncate(g->region_fd, 4096) ||
@@ -300,6 +326,7 @@ static const struct {
 	CHAIN(lingers),
 	CHAIN(binds_what_is_closed),
 	CHAIN(congestion),
+	CHAIN(marks_anywhere),
 	CHAIN(region_is_sealed),
 };
 

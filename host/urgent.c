@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Urgent data: the byte that MSG_OOB sends, and its mark in the stream.
+ *
+ * Purpose: RX of a guest carries every byte of the stream, the urgent one too, and
+ * says where that is. So the host has to know, of each byte that it receives from
+ * the kernel, whether it is the urgent one. The kernel's recv stops at the mark, and
+ * one that begins there leaves the urgent byte out, for good. Whether it begins
+ * there can be asked (SIOCATMARK), which is too dear for each receive.
+ *
+ * So the poller's thread owns each of its streams, and gets SIGURG. The kernel sends
+ * that before it lets a recv see the mark, and a recv that finds itself at the mark
+ * with a signal pending gives EAGAIN. What is left is a signal that is handled
+ * between the last look at urgent_signals and the system call: its handler empties
+ * the list of buffers of what is about to be received.
+ *
+ *	urgent_looked == urgent_signals: nothing urgent, or all of it is known
+ *	else: look, by a MSG_OOB that takes nothing, before the next receive
+ *
+ * Invariants
+ *  1. A receive of a stream is guarded: it takes no byte at or behind a mark that
+ *     urgent_look() has not seen.
+ *  2. The urgent byte comes into RX by urgent_take() alone, one receive of one byte.
+ *  3. The place of the mark is told before the byte, with what the byte is.
+ *
+ * Ownership and threads: the poller that owns the channel; SIGURG is for its thread.
+ * Failure: without SIGURG (a thread that did not ask for it) urgent bytes are left out.
+ */
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host.h"
+
+#define LOOKS 4
+#define TRIES 3
+
+/* --- the signal -------------------------------------------------------- */
+
+_Thread_local volatile uint32_t urgent_signals;
+
+/* What is about to be received by this thread. */
+static _Thread_local struct {
+	struct engine_op *const *volatile ops;
+	volatile uint32_t count;
+	pid_t tid;
+} guarded;
+
+/* The kernel reads the number of buffers when the call is made: none, no byte. */
+static void heard(int number)
+{
+	(void)number;
+	urgent_signals = urgent_signals + 1;
+	for (uint32_t i = 0; i < guarded.count; i++)
+		if (guarded.ops[i]->guarded)
+			guarded.ops[i]->msg.msg_iovlen = 0;
+}
+
+void urgent_listen(void)
+{
+	const struct sigaction action = { .sa_handler = heard, .sa_flags = SA_RESTART };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGURG);
+	if (sigaction(SIGURG, &action, NULL) || pthread_sigmask(SIG_UNBLOCK, &set, NULL))
+		return;
+	guarded.tid = gettid();
+}
+
+void urgent_watch(int fd)
+{
+	const struct f_owner_ex owner = { .type = F_OWNER_TID, .pid = guarded.tid };
+
+	if (guarded.tid)
+		(void)fcntl(fd, F_SETOWN_EX, &owner);
+}
+
+void urgent_guard(struct engine_op *const *ops, uint32_t count)
+{
+	guarded.count = 0;
+	guarded.ops = ops;
+	guarded.count = count;
+	/* the handler sees them before we look whether it has run */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	for (uint32_t i = 0; i < count; i++)
+		if (ops[i]->guarded && ops[i]->looked != urgent_signals)
+			ops[i]->msg.msg_iovlen = 0;
+}
+
+int urgent_result(const struct engine_op *op, int res)
+{
+	if (!op->guarded || op->looked == urgent_signals)
+		return res;
+	return res == -EAGAIN || (res == 0 && !op->msg.msg_iovlen) ? -EINTR : res;
+}
+
+/* --- looking ----------------------------------------------------------- */
+
+/* Tells the guest where the urgent byte is. */
+static void tell_mark(struct sock *s, uint64_t mark, uint8_t byte)
+{
+	struct canal_fifo *rx = &s->shared->rx;
+	uint64_t before = s->urgent_mark;
+
+	if (before == mark)
+		return;
+	/* Linux leaves out an urgent byte at which the reader stands when the next comes. */
+	if (before && sock_rx_head(s) + 1 == before && s->rx_tail >= before &&
+	    !(canal_read_once(&s->shared->status) & CANAL_STATUS_INLINE))
+		canal_write_once(&rx->skip, before);
+	s->urgent_mark = mark;
+	canal_write_once(&rx->urgent, 0u);
+	/* U1 release: no byte before the mark, the mark before its byte; pairs with
+	 * recv_urgent() of the guest */
+	canal_store_release(&rx->mark, mark);
+	canal_store_release(&rx->urgent, CANAL_URGENT_HERE | byte);
+	canal_full_fence();
+	wake_socket(s, EPOLLIN | EPOLLPRI);
+}
+
+/* What the kernel has, and the byte if that is there. */
+static enum urgent kernel_has(int fd, uint8_t *ret_byte)
+{
+	ssize_t got = recv(fd, ret_byte, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT);
+
+	if (got == 1)
+		return URGENT_HERE;
+	return got < 0 && errno == EAGAIN ? URGENT_COMING : URGENT_NONE;
+}
+
+/* False: it changed under our eyes. */
+static bool look_once(struct sock *s)
+{
+	uint32_t signals = urgent_signals;
+	enum urgent state;
+	int ahead = 0;
+	uint8_t byte;
+
+	state = kernel_has(s->fd, &byte);
+	if (state == URGENT_HERE && ioctl(s->fd, SIOCINQ, &ahead))
+		state = URGENT_NONE;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (signals != urgent_signals)
+		return false;
+	s->urgent_looked = signals;
+	if (state == URGENT_HERE)
+		tell_mark(s, s->rx_tail + (uint64_t)ahead + 1, byte);
+	s->urgent = state;
+	return true;
+}
+
+static bool urgent_look(struct sock *s)
+{
+	for (int i = 0; i < LOOKS; i++)
+		if (look_once(s))
+			return true;
+	return false; /* the next pass looks again */
+}
+
+/* The urgent byte follows: into RX with it, and with nothing else. */
+static bool urgent_take(struct sock *s)
+{
+	const int on = 1, off = 0;
+	struct iovec to;
+	uint64_t room;
+	ssize_t got;
+
+	if (!sock_rx_room(s, &room) || (!room && sock_rx_park(s)))
+		return false;
+	if (!sock_rx_prepare(s, 1)) {
+		sock_starve(s);
+		return false;
+	}
+	if (canal_fifo_pieces(s->rx_chunk, &s->channel->rx, s->rx_tail, 1, &to, 1) != 1)
+		return false;
+	setsockopt(s->fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	got = recv(s->fd, to.iov_base, 1, MSG_DONTWAIT);
+	setsockopt(s->fd, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(off));
+	if (got != 1)
+		return false;
+	s->urgent = URGENT_NONE;
+	s->channel->poller->work++;
+	sock_rx_publish(s, 1);
+	return !s->dead;
+}
+
+bool urgent_allows(struct sock *s)
+{
+	int at_mark = 0;
+
+	if (!urgent_look(s))
+		return false;
+	if (s->urgent == URGENT_HERE)
+		return s->urgent_mark != s->rx_tail + 1 || urgent_take(s);
+	if (s->urgent == URGENT_NONE || s->rx_hup || ioctl(s->fd, SIOCATMARK, &at_mark) || !at_mark)
+		return true;
+	sock_unmark_rx(s); /* it is told when the byte comes */
+	return false;
+}
+
+int urgent_again(struct sock *s)
+{
+	size_t count = s->rx_pieces;
+	int res = -EINTR;
+
+	for (int i = 0; i < TRIES && res == -EINTR; i++) {
+		if (!urgent_look(s) || s->urgent != URGENT_NONE)
+			return -EINTR;
+		s->rx_op.looked = s->urgent_looked;
+		s->rx_op.msg.msg_iovlen = count;
+		res = engine_recv_now(&s->rx_op);
+	}
+	return res;
+}
+
+/* --- sending ----------------------------------------------------------- */
+
+/* Bytes up to the urgent one, and that; more than @avail: it is not there. */
+static uint64_t tx_urgent(const struct sock *s, uint64_t avail)
+{
+	uint64_t len = canal_read_once(&s->shared->tx.mark) - s->tx_head;
+
+	return len && len <= avail ? len : UINT64_MAX;
+}
+
+/* A send that the kernel takes in part would have its mark there: so the byte goes alone. */
+uint64_t urgent_tx(const struct sock *s, uint64_t avail, int *ret_flags)
+{
+	uint64_t len = tx_urgent(s, avail);
+
+	*ret_flags = len == 1 ? MSG_OOB : 0;
+	if (len == UINT64_MAX)
+		return avail;
+	return len == 1 ? 1 : len - 1;
+}
+
+bool urgent_across(struct sock *s, struct sock *d, uint64_t avail)
+{
+	uint64_t len = tx_urgent(s, avail), mark = s->tx_head + len;
+	uint8_t byte;
+
+	if (len == UINT64_MAX || mark == s->urgent_sent)
+		return true;
+	if (canal_fifo_peek(s->shared->tx.chunk, &s->channel->tx, mark - 1, &byte, 1)) {
+		channel_break(s->channel, BROKEN_TX_CHUNK);
+		return false;
+	}
+	s->urgent_sent = mark;
+	tell_mark(d, d->rx_tail + len, byte);
+	return true;
+}
+
+/* --- handed over ------------------------------------------------------- */
+
+/* The dummy is a UNIX socket: the urgent byte is left out, as a plain read would. */
+uint64_t urgent_handed(struct sock *s, uint64_t *head)
+{
+	uint64_t mark = s->urgent_mark;
+
+	if (mark <= *head || (canal_read_once(&s->shared->status) & CANAL_STATUS_INLINE))
+		return s->rx_tail - *head;
+	if (mark == *head + 1 && mark <= s->rx_tail)
+		return s->rx_tail - ++*head;
+	return (mark <= s->rx_tail ? mark - 1 : s->rx_tail) - *head;
+}
