@@ -7,7 +7,7 @@
  *
  * A connection begins with HELLO (a new channel) or JOIN (a forked child, into
  * its parent's channel); canald answers WELCOME or REFUSED. Of all later packets
- * only STOCK has an answer.
+ * only STOCK and KERNEL have an answer.
  *
  * A packet whose first byte is '{' is a question of canalctl instead: JSON, see
  * host/control.c.
@@ -43,6 +43,9 @@ enum canal_local_type {
 				  Guest: number = how many, token = slots (bits)
 				  that were lost; canald: number = how many
 				  descriptors, token = their slots, ascending */
+	CANAL_LOCAL_KERNEL,    /* the kernel's socket in place of a dummy. Guest: number =
+				  socket, extra = its generation; canald: number = how
+				  many descriptors (0 or 1), extra = why none, an errno */
 };
 
 struct canal_local {

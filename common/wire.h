@@ -131,6 +131,7 @@ enum canal_sock_state {
 	CANAL_SOCK_FAILED,     /* the last connect() failed: may be tried again */
 	CANAL_SOCK_CLOSED,     /* host let go; nothing works any more */
 	CANAL_SOCK_HANDED,     /* connected, but its bytes go through the dummy alone */
+	CANAL_SOCK_GIVEN,      /* the kernel's socket is to be had in place of the dummy */
 };
 
 struct canal_sock {

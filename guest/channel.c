@@ -21,6 +21,7 @@
 #include <linux/membarrier.h>
 #include <string.h>
 
+#include "handover.h"
 #include "internal.h"
 #include "lock.h"
 #include "paths.h"
@@ -213,6 +214,7 @@ void channel_after_fork(void)
 	wait_after_fork();
 	stock_after_fork();
 	twin_after_fork();
+	handover_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }
 

@@ -22,6 +22,7 @@
 #include "addr.h"
 #include "control.h"
 #include "data.h"
+#include "handover.h"
 #include "twin.h"
 
 #define DGRAM_MOST_IPV4 65507
@@ -144,7 +145,11 @@ static bool dgram_possible(void *arg)
 
 static int dgram_state(struct canal_sock *s)
 {
-	if (canal_read_once(&s->state) == CANAL_SOCK_CLOSED || channel_gone(&the_channel))
+	uint32_t state = canal_read_once(&s->state);
+
+	if (unlikely(state == CANAL_SOCK_GIVEN))
+		return -EHANDED;
+	if (state == CANAL_SOCK_CLOSED || channel_gone(&the_channel))
 		return -EPIPE;
 	return canal_read_once(&s->shut) & 2 ? -EPIPE : data_take_error(s);
 }
@@ -324,7 +329,7 @@ bool dgram_arrived(void *sock)
 	/* R1 acquire: tail before the records below it */
 	return canal_load_acquire(&s->rx.tail) != canal_read_once(&s->rx.head) ||
 	       canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & 1) ||
-	       canal_read_once(&s->state) == CANAL_SOCK_CLOSED;
+	       canal_read_once(&s->state) == CANAL_SOCK_CLOSED || sock_is_given(s);
 }
 
 /* 1: got one, 0: shut down and empty, or -errno. */
@@ -344,6 +349,8 @@ static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m,
 		lock_leave(&s->rx.rx_lock);
 		if (r)
 			return r;
+		if (unlikely(sock_is_given(s)))
+			return -EHANDED;
 		if (channel_gone(&the_channel))
 			return -ECONNRESET;
 		if (data_nonblock(s, flags))
@@ -417,6 +424,8 @@ ssize_t dgram_recv_canal(struct canal_sock *s, uint32_t n, struct msghdr *m, int
 		data_settle(s);
 	if (unlikely(room < 0))
 		return room;
+	if (unlikely(sock_is_given(s)))
+		return -EHANDED; /* whatever is in RX */
 	if (unlikely(flags & MSG_ERRQUEUE))
 		return -EAGAIN;
 	return unlikely(m->msg_controllen) ? recv_controlled(s, n, m, (size_t)room, flags)

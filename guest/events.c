@@ -126,7 +126,7 @@ short sock_events(struct canal_sock *s, short events)
 		mask = POLLERR | POLLHUP | POLLRDHUP | EVENTS_IN | EVENTS_OUT;
 	else if (state == CANAL_SOCK_LISTENING)
 		mask = rx_has(s, 0) ? EVENTS_IN : 0;
-	else if (unlikely(state == CANAL_SOCK_HANDED))
+	else if (unlikely(state == CANAL_SOCK_HANDED || state == CANAL_SOCK_GIVEN))
 		mask = events_of_handed();
 	else if (s->type == SOCK_DGRAM)
 		mask = events_of_dgram(s, events);

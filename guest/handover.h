@@ -18,7 +18,7 @@ extern uint32_t handover_count __attribute__((visibility("hidden")));
 /* A socket was met that another process or thread handed over. */
 extern uint32_t handover_met __attribute__((visibility("hidden")));
 
-/* Hands the stream over that @fd is, if it can be. 0, or -errno: it stays as it is. */
+/* Hands the socket over that @fd is, if it can be. 0, or -errno: it stays as it is. */
 int handover(int fd);
 /* From now on every stream of this process: something in it talks to the kernel
  * past every library (io_uring). */
@@ -28,6 +28,8 @@ extern bool handover_always __attribute__((visibility("hidden")));
 /* The descriptors of @fd's socket are the kernel's from now on. True, for use behind
  * a data call. */
 bool handover_learn(int fd);
+/* In a forked child. */
+void handover_after_fork(void);
 /* The same for all of which handover_met was told. */
 void handover_sweep(void);
 
@@ -46,17 +48,24 @@ static inline struct sock_ref handed_of(int fd)
 	return ref;
 }
 
-/* Either. */
-static inline struct sock_ref control_of(int fd)
+static inline bool sock_is_given(const struct canal_sock *s)
 {
-	struct sock_ref ref = sock_of(fd);
-
-	return likely(ref.s) ? ref : handed_of(fd);
+	return canal_read_once(&s->state) == CANAL_SOCK_GIVEN;
 }
 
 static inline bool sock_is_handed(const struct canal_sock *s)
 {
 	return canal_read_once(&s->state) == CANAL_SOCK_HANDED;
+}
+
+/* Either; not one that the kernel's socket is to be had for: that it is from now on. */
+static inline struct sock_ref control_of(int fd)
+{
+	struct sock_ref ref = sock_of(fd);
+
+	if (unlikely(ref.s && sock_is_given(ref.s)) && handover_learn(fd))
+		ref = sock_of(fd);
+	return likely(ref.s) ? ref : handed_of(fd);
 }
 
 /* Connected, one way or the other. */

@@ -36,8 +36,10 @@ EXPORT int listen(int fd, int backlog)
 	return ref.s ? give(socket_listen(ref, backlog)) : real(listen)(fd, backlog);
 }
 
-static int accepted(int ret)
+static int accepted(int fd, int ret, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 {
+	if (unlikely(ret == -EHANDED) && handover_learn(fd))
+		return real(accept4)(fd, addr, len, flags);
 	if (unlikely(handover_always) && ret >= 0)
 		(void)handover(ret);
 	return give(ret);
@@ -49,7 +51,7 @@ EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len)
 
 	struct sock_ref ref = control_of(fd);
 
-	return ref.s ? accepted(socket_accept(fd, ref, addr.__sockaddr__, len, 0))
+	return ref.s ? accepted(fd, socket_accept(fd, ref, addr.__sockaddr__, len, 0), addr, len, 0)
 		     : real(accept)(fd, addr, len);
 }
 
@@ -59,7 +61,8 @@ EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
 
 	struct sock_ref ref = control_of(fd);
 
-	return ref.s ? accepted(socket_accept(fd, ref, addr.__sockaddr__, len, flags))
+	return ref.s ? accepted(fd, socket_accept(fd, ref, addr.__sockaddr__, len, flags), addr,
+				len, flags)
 		     : real(accept4)(fd, addr, len, flags);
 }
 

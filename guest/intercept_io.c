@@ -320,7 +320,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 	if (m.msg_name && USER_ONCE(user_readable, addr.__sockaddr__, addr_len))
 		return give(-EFAULT);
 	if (!is_stream(ref))
-		return give(dgram_send(ref.s, ref.n, &m, flags));
+		return GIVE_IO(fd, dgram_send(ref.s, ref.n, &m, flags),
+			       real(sendto)(fd, buf, len, flags, addr, addr_len));
 	return GIVE_IO(fd, stream_send(ref.s, ref.n, &iov, 1, flags),
 		       real(send)(fd, buf, len, flags));
 }

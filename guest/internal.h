@@ -72,6 +72,8 @@ int process_close(int fd);
 int process_fclose(FILE *f);
 /* Forgets @fd, whose descriptor is already closed or about to be replaced. */
 void process_drop(int fd);
+/* The dummy @fd becomes a duplicate of @by, with @flags of dup3, and nothing of ours. */
+void process_replace(int fd, int by, int flags);
 int process_dup(int from);
 int process_dup_over(int from, int to, int flags);
 /* confine.c: before the program gives up rights that libcanal needs to join its channel

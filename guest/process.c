@@ -66,6 +66,14 @@ static void hint(const struct goodbye *bye)
 		(void)channel_post(&the_channel, &inr);
 }
 
+void process_replace(int fd, int by, int flags)
+{
+	struct goodbye bye = forget(fd);
+
+	(void)real(dup3)(by, fd, flags);
+	hint(&bye);
+}
+
 void process_drop(int fd)
 {
 	struct goodbye bye;

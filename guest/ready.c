@@ -55,6 +55,7 @@ struct look {
 	uint32_t room;         /* entries of these two, but for the bell */
 	int kernel_ready;      /* what the last real ppoll returned */
 	uint32_t handovers;    /* handover_count when it was sorted */
+	bool changed;          /* a canal socket became the kernel's since */
 };
 
 struct pollfd_room {
@@ -102,8 +103,37 @@ static int take_twins(struct look *l)
 	return ready;
 }
 
+static bool is_kernels(const struct look *l, uint32_t i)
+{
+	for (uint32_t k = 0; k < l->kernel_count; k++)
+		if (l->index[k] == i)
+			return true;
+	return false;
+}
+
+/*
+ * Of what was sorted as canal's, something is no more. Another thread may be in the
+ * middle of a handover, and not have counted it yet; or it closed the descriptor, and
+ * who waits for that goes on waiting.
+ */
+static __attribute__((noinline)) bool has_changed(const struct look *l)
+{
+	int saved = errno;
+	bool changed = false;
+
+	for (uint32_t i = 0; i < l->count && !changed; i++) {
+		int fd = l->fds[i].fd;
+
+		changed = fd >= 0 && !fd_sock(fd) && !is_kernels(l, i) &&
+			  real(fcntl)(fd, F_GETFD, NULL) >= 0;
+	}
+	errno = saved;
+	return changed;
+}
+
 static int look_canal(struct look *l)
 {
+	uint32_t seen = 0;
 	int ready = 0;
 
 	for (uint32_t i = 0; i < l->count; i++) {
@@ -112,9 +142,12 @@ static int look_canal(struct look *l)
 
 		if (!s)
 			continue;
+		seen++;
 		p->revents = (short)ready_events(s, (uint16_t)p->events) & interest(l, p);
 		ready += p->revents != 0;
 	}
+	if (unlikely(seen != l->canal_count))
+		l->changed = has_changed(l);
 	return unlikely(l->twin_count) ? ready + take_twins(l) : ready;
 }
 
@@ -123,12 +156,14 @@ static bool is_stale(const struct look *l)
 {
 	if (unlikely(canal_read_once(&handover_met)))
 		handover_sweep();
-	return unlikely(canal_read_once(&handover_count) != l->handovers);
+	return unlikely(l->changed || canal_read_once(&handover_count) != l->handovers);
 }
 
 static bool canal_is_ready(void *arg)
 {
-	return look_canal(arg) > 0 || canal_read_once(&handover_met);
+	struct look *l = arg;
+
+	return look_canal(l) > 0 || l->changed || canal_read_once(&handover_met);
 }
 
 /* The twins of a canal socket, if it is to tell of what comes. */
@@ -153,6 +188,7 @@ static void sort_out(struct look *l)
 {
 	l->canal_count = l->set_count = l->kernel_count = l->twin_count = 0;
 	l->handovers = canal_read_once(&handover_count);
+	l->changed = false;
 	l->only = CANAL_NONE;
 	for (uint32_t i = 0; i < l->count; i++) {
 		struct pollfd *p = &l->fds[i];
@@ -330,7 +366,7 @@ static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *
 	canal_arm(&wait->armed); /* S1 */
 	arm_sockets(l, w->slot);
 	found = tell_sets(l, SET_BEFORE_SLEEP);
-	found |= look_canal(l) > 0;
+	found |= canal_is_ready(l);
 	if (!found) {
 		wait_trim(ch);
 		l->kernel_ready =

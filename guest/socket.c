@@ -397,6 +397,8 @@ static void accept_consumed(struct channel *ch, struct sock_ref ref, uint64_t he
 
 static int accept_none(struct canal_sock *s)
 {
+	if (unlikely(sock_is_given(s)))
+		return -EHANDED;
 	if (accept_refused(s))
 		return -EINVAL;
 	return accept_pending(s) ? 0 : -EAGAIN;

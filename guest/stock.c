@@ -11,8 +11,8 @@
  *     copied to the lowest free number, as socket() would give it.
  *  2. A near end is one process's: a forked child closes those that its parent
  *     keeps, or their far ends would not hang up with the parent's sockets.
- *  3. The answer to STOCK is the only packet that comes from canald, and is
- *     received by who asked for it, under the lock.
+ *  3. The answers to STOCK and KERNEL are the only packets that come from canald,
+ *     and are received by who asked, under the lock.
  *
  * Ownership and threads: private to the process, under stock_lock.
  * Failure: -EMFILE when the program's descriptors are used up; -EAGAIN when canald
@@ -28,6 +28,7 @@
 
 /* A program that may have fewer descriptors than this keeps none for later. */
 #define PLENTY 256
+#define MAX_ERRNO 4095u
 
 static uint32_t stock_lock;
 static struct {
@@ -161,6 +162,40 @@ int stock_take(struct channel *ch, int flags, struct dummy_ends *ret_ends)
 		.stock = slot + 1,
 	};
 	return 0;
+}
+
+/* Under the lock. */
+static int kernel_ask(struct channel *ch, struct canal_local *p)
+{
+	int fds[CANAL_LOCAL_FDS], err;
+	unsigned int count = 0;
+
+	if (stock.off)
+		return -EOPNOTSUPP;
+	err = packet_send(ch->control_fd, p, -1);
+	if (!err)
+		err = packet_receive(ch->control_fd, p, fds, &count);
+	if (err) {
+		stock.off = true;
+		return err;
+	}
+	if (p->type != CANAL_LOCAL_KERNEL)
+		return -EPROTO;
+	if (p->number)
+		return count ? fds[0] : -EMFILE;
+	return p->extra && p->extra < MAX_ERRNO ? -(int)p->extra : -EPROTO;
+}
+
+int stock_kernel(struct channel *ch, uint32_t n, uint32_t generation)
+{
+	struct canal_local p = { .type = CANAL_LOCAL_KERNEL, .number = n, .extra = generation };
+	int fd;
+
+	if (!lock_enter(&stock_lock))
+		return -EDEADLK;
+	fd = kernel_ask(ch, &p);
+	lock_leave(&stock_lock);
+	return fd;
 }
 
 void stock_return(const struct dummy_ends *ends)

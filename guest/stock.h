@@ -16,6 +16,8 @@ int packet_receive(int conn, struct canal_local *p, int *fds, unsigned int *ret_
 /* stock.c: a near end at the lowest free number. -EAGAIN: not in a handler on top of
  * somebody who is at the stock, or canald has none to give. */
 int stock_take(struct channel *ch, int flags, struct dummy_ends *ret_ends);
+/* The kernel's socket in place of the dummy of socket @n, closed on exec; or -errno. */
+int stock_kernel(struct channel *ch, uint32_t n, uint32_t generation);
 /* It was not used, and will be closed. */
 void stock_return(const struct dummy_ends *ends);
 /* In a forked child: what is left is the parent's. */

@@ -285,7 +285,7 @@ static int send_loop(struct send_job *job)
 
 			if (!connecting && send_open(s))
 				continue; /* connected meanwhile */
-			if (sock_is_handed(s))
+			if (sock_is_handed(s) || sock_is_given(s))
 				return -EHANDED;
 			if (canal_read_once(&s->so_error) || !connecting)
 				return -EPIPE;
@@ -574,7 +574,7 @@ static int recv_verdict(struct recv_job *job)
 	uint32_t state = canal_load_acquire(&s->state); /* not before the above */
 	int err;
 
-	if (state == CANAL_SOCK_HANDED)
+	if (state == CANAL_SOCK_HANDED || state == CANAL_SOCK_GIVEN)
 		return job->got ? RECV_END : -EHANDED;
 	if (rx_has(s, job->seen))
 		return RECV_AGAIN;

@@ -489,8 +489,8 @@ static int dummy(struct client *c, struct arrived *a)
 	return fd < 0 ? fd : 0;
 }
 
-/* Its answer is the only one that a process waits for here: one that does not read
- * what it asked for gets no more. */
+/* A process waits for the answer: one that does not read what it asked for gets no
+ * more. */
 static int stock(struct client *c, const struct canal_local *asked)
 {
 	struct channel *ch = c->channel;
@@ -502,6 +502,19 @@ static int stock(struct client *c, const struct canal_local *asked)
 	if (ch->broken) /* and perhaps the client is gone */
 		return 0;
 	error = stock_answer(c, asked);
+	return error && error != -EPIPE && error != -ECONNRESET ? -EPROTO : 0;
+}
+
+/* The same, and what it names may still lie in the ring. */
+static int kernel(struct client *c, const struct canal_local *asked)
+{
+	struct channel *ch = c->channel;
+	int error;
+
+	channel_serve(ch, CHANNEL_INRS);
+	if (ch->broken)
+		return 0;
+	error = give_answer(c, asked);
 	return error && error != -EPIPE && error != -ECONNRESET ? -EPROTO : 0;
 }
 
@@ -528,6 +541,8 @@ static int packet_serve(struct client *c, struct arrived *a)
 		return dummy(c, a);
 	case CANAL_LOCAL_STOCK:
 		return a->fds.count ? -EPROTO : stock(c, &a->packet);
+	case CANAL_LOCAL_KERNEL:
+		return a->fds.count ? -EPROTO : kernel(c, &a->packet);
 	default:
 		return -EPROTO;
 	}

@@ -126,6 +126,10 @@ bool dgram_tx(struct sock *s)
 		return false;
 	}
 	s->tx_quiet = 0;
+	if (s->given) { /* too late */
+		sock_tx_consumed(s, avail);
+		return false;
+	}
 	if (!record_read(s, avail, &rec))
 		return false;
 	s->tx_span = (uint32_t)canal_dgram_extent(&rec);

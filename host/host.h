@@ -531,6 +531,8 @@ struct sock {
 	bool far_unread;               /* and there were bytes in it that nobody read */
 	bool far_clean;                /* and nothing is left to be read on this side */
 	bool far_peeked;               /* its peek offset is in use */
+	bool given;                    /* its user has the kernel socket (give.c) */
+	bool far_tcp;                  /* a connection to a listener that was given */
 	bool handed;                   /* the host consumes RX */
 	bool handing;                  /* soon: a thread of the guest is at RX still */
 	bool handed_full, handed_over; /* the dummy is full; has been told the end */
@@ -610,6 +612,9 @@ struct sock *stock_find(struct channel *ch, uint64_t inode);
 /* The same in any channel of the poller. */
 struct sock *stock_find_any(struct poller *p, uint64_t inode);
 
+/* give.c, on the poller: answers a packet KERNEL. 0 or -errno. */
+int give_answer(struct client *c, const struct canal_local *asked);
+
 /* pump.c: streams whose dummies canald made */
 void pump_event(struct sock *s, uint32_t events);
 /* Whether TX goes on behind the FIFO; moves some of it. False: not now. */
@@ -649,6 +654,8 @@ bool listen_rx(struct sock *s);
 int listen_start(struct sock *s, int backlog);
 bool listen_push(struct sock *listener, struct sock *s);
 void listen_stop(struct sock *s);
+/* Whether no process has taken what was accepted, and none will. */
+bool listen_refuse_wins(struct sock *s);
 /* An accepted socket was taken by the guest, or goes away. */
 void listen_taken(struct sock *s);
 
@@ -698,6 +705,8 @@ bool switch_tx(struct sock *s, uint64_t avail);
 void switch_copy(struct iovec *to, int to_n, struct iovec *from, int from_n);
 /* Carries the record at tx_head; false: the kernel shall. */
 bool switch_dgram(struct sock *s, const struct canal_dgram *rec);
+/* The socket that is bound to @to, or NULL. */
+struct sock *switch_find(struct poller *p, int type, const struct canal_addr *to);
 void switch_listen(struct sock *s);
 void switch_unlisten(struct sock *s);
 void switch_bound(struct sock *s);

@@ -86,8 +86,7 @@ void listen_taken(struct sock *s)
 	s->listener = NULL;
 }
 
-/* Whether no process has taken it, and none will. */
-static bool refuse_wins(struct sock *s)
+bool listen_refuse_wins(struct sock *s)
 {
 	uint32_t generation = s->channel->generation[s->number];
 
@@ -106,7 +105,7 @@ void listen_stop(struct sock *s)
 	{
 		listen_taken(a);
 		/* without a process there is nobody who took it */
-		if (refuse_wins(a) || s->channel->orphan)
+		if (listen_refuse_wins(a) || s->channel->orphan)
 			refuse(a);
 	}
 	sock_unmark_rx(s);

@@ -88,6 +88,8 @@ static int look(struct sock *s)
 /* What arrived since the last look, while it cannot be moved. */
 static void look_through(struct sock *s)
 {
+	if (s->far_tcp) /* brings nothing but bytes, and has no peek offset */
+		return;
 	if (!s->far_peeked) /* else it goes on where it was */
 		peek_from(s, 0);
 	while (look(s) > 0)

@@ -68,10 +68,19 @@ static int do_getsockopt(struct channel *ch, struct sock *s, uint32_t slot, uint
 	return 0;
 }
 
+/* A socket that was given to its user (give.c): he can make any call on it wait. */
+static bool is_beyond(const struct sock *s, uint32_t op)
+{
+	return s->given && op != CANAL_INR_CLOSE && op != CANAL_INR_PASSED &&
+	       op != CANAL_INR_SUBSCRIBE;
+}
+
 /* The INRs that name a socket which exists. Result of a call, or 0. */
 static int serve_socket(struct channel *ch, struct sock *s, const struct canal_inr *inr,
 			uint32_t *ret_len)
 {
+	if (is_beyond(s, inr->op))
+		return -EBADF;
 	switch (inr->op) {
 	case CANAL_INR_BIND:
 		return sock_bind(s, &inr->u.addr);

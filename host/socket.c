@@ -36,6 +36,8 @@ void sock_set_state(struct sock *s, enum canal_sock_state state)
 	s->state = state;
 	if (state == CANAL_SOCK_CONNECTED && (s->handed || s->handing))
 		state = CANAL_SOCK_HANDED;
+	if (state == CANAL_SOCK_OPEN && s->given)
+		state = CANAL_SOCK_GIVEN;
 	/* N1 release: names before the state; pairs with the guest's look */
 	canal_store_release(&s->shared->state, (uint32_t)state);
 }
@@ -538,6 +540,12 @@ static void kernel_close(struct sock *s)
 	if (s->fd < 0)
 		return;
 	sock_unwatch(s);
+	if (s->given) { /* its other users may have made it one whose close waits */
+		fds_closed(s->fd);
+		close_later(s->fd);
+		s->fd = -1;
+		return;
+	}
 	if (s->state == CANAL_SOCK_CONNECTED && sock_unread(s))
 		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	else if (s->lingers)

@@ -80,7 +80,7 @@ static uint64_t queued(uint64_t ahead, uint64_t behind)
 /* The kernel has a socket that carries what this one does. */
 static bool kernel_carries(const struct sock *s)
 {
-	return s->fd >= 0 && !s->joined;
+	return s->fd >= 0 && !s->joined && !s->given;
 }
 
 /* This side has ended, at least towards canald. */

@@ -62,7 +62,7 @@ static int fit(const struct sock *s, const struct canal_addr *to)
 	return s->local.family == AF_INET6 && !s->v6only && s->type == SOCK_STREAM;
 }
 
-static struct sock *table_find(struct poller *p, int type, const struct canal_addr *to)
+struct sock *switch_find(struct poller *p, int type, const struct canal_addr *to)
 {
 	struct sock *s, *best = NULL;
 	int best_fit = 0;
@@ -77,6 +77,14 @@ static struct sock *table_find(struct poller *p, int type, const struct canal_ad
 		}
 	}
 	return best;
+}
+
+/* The same, unless that one gets nothing by way of canald any more. */
+static struct sock *table_find(struct poller *p, int type, const struct canal_addr *to)
+{
+	struct sock *s = switch_find(p, type, to);
+
+	return s && s->given ? NULL : s;
 }
 
 void switch_listen(struct sock *s)

@@ -9,11 +9,16 @@
  *	helper late FD		waits with poll() for a line, echoes it, shuts down
  *	helper take FD		receives a descriptor from FD, a UNIX socket: echo there
  *	helper accept FD	accepts one connection and echoes there
+ *	helper who FD		accepts one, once poll() says so, and tells who it is
+ *	helper answer FD	sends one datagram back to where it came from
+ *	helper have FD		ends
+ *	helper dial FD PORT	connects FD to a port of 127.0.0.1 or ::1, says so there
  */
 #include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +104,58 @@ static int take(int from)
 	return echo(fd, toupper);
 }
 
+static int who(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(ss);
+	int c;
+
+	if (poll(&p, 1, 10000) != 1 || !(p.revents & POLLIN))
+		return fail("poll for a connection");
+	c = accept4(fd, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC);
+	if (c < 0)
+		return fail("accept4");
+	return dprintf(c, "family %d %s\n", ss.ss_family,
+		       ((struct sockaddr_in *)&ss)->sin_port ? "port" : "no port") < 0;
+}
+
+static int answer(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	char text[256];
+	ssize_t got = recvfrom(fd, text, sizeof(text), 0, (struct sockaddr *)&ss, &len);
+
+	if (got < 0)
+		return fail("recvfrom");
+	for (ssize_t i = 0; i < got; i++)
+		text[i] = (char)toupper((unsigned char)text[i]);
+	return sendto(fd, text, (size_t)got, 0, (struct sockaddr *)&ss, len) == got
+		       ? 0
+		       : fail("sendto");
+}
+
+static int dial(int fd, int port)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((in_port_t)port) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
+				    .sin6_addr = IN6ADDR_LOOPBACK_INIT,
+				    .sin6_port = htons((in_port_t)port) };
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+	bool is4;
+
+	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
+		return fail("getsockopt");
+	is4 = domain == AF_INET;
+	if (connect(fd, is4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6,
+		    is4 ? sizeof(in) : sizeof(in6)))
+		return fail("connect");
+	return write(fd, "dialled", 7) == 7 ? 0 : fail("write");
+}
+
 int main(int argc, char **argv)
 {
 	int fd = argc > 2 ? atoi(argv[2]) : -1;
@@ -119,5 +176,13 @@ int main(int argc, char **argv)
 		return take(fd);
 	if (!strcmp(argv[1], "accept"))
 		return echo(accept(fd, NULL, NULL), toupper);
+	if (!strcmp(argv[1], "have"))
+		return 0;
+	if (!strcmp(argv[1], "who"))
+		return who(fd);
+	if (!strcmp(argv[1], "answer"))
+		return answer(fd);
+	if (!strcmp(argv[1], "dial") && argc > 3)
+		return dial(fd, atoi(argv[3]));
 	return 2;
 }

@@ -2,6 +2,7 @@
 /* Dummies that canald made, and what a guest can write into them. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <unistd.h>
@@ -251,6 +252,77 @@ static void unread(void)
 	guest_close(&g);
 }
 
+/* The kernel's socket of @n; -1: none. */
+static int kernel_of(struct guest *g, uint32_t n, uint32_t generation)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_KERNEL);
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { &packet, sizeof(packet) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	int fd = -1;
+
+	packet.number = n;
+	packet.extra = generation;
+	if (conn_send(g->conn, &packet, sizeof(packet), NULL, 0) ||
+	    recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(packet))
+		fail("KERNEL has no answer");
+	if (CMSG_FIRSTHDR(&msg))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
+/* A socket that both have, made to wait in each call: no call is made on it. */
+static void shared_kernel(uint64_t seed)
+{
+	const uint8_t calls[] = { CANAL_INR_BIND,     CANAL_INR_LISTEN,     CANAL_INR_CONNECT,
+				  CANAL_INR_SHUTDOWN, CANAL_INR_SETSOCKOPT, CANAL_INR_GETSOCKOPT,
+				  CANAL_INR_HANDOVER };
+	const struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	struct canal_dgram record = { .len = 4 };
+	struct guest g;
+	struct stock s;
+	uint32_t l, d;
+	int fd[2];
+
+	stock_open(&g, &s);
+	l = guest_listener(&g, 8);
+	(void)stream(&g, l, 0); /* nobody accepts it: it is connected once more */
+	d = guest_number(&g);
+	post(&g, CANAL_INR_SOCKET, d, AF_INET, SOCK_DGRAM, 0, 2);
+	guest_sync(&g);
+	if (kernel_of(&g, l, guest_sock(&g, l)->generation + 1) >= 0 ||
+	    kernel_of(&g, 0xfffffff0u, 0) >= 0)
+		fail("KERNEL gives what is not there");
+	fd[0] = kernel_of(&g, l, guest_sock(&g, l)->generation);
+	fd[1] = kernel_of(&g, d, guest_sock(&g, d)->generation);
+	for (int i = 0; i < 2; i++) {
+		if (fd[i] < 0) /* a guest with addresses gets none */
+			continue;
+		fcntl(fd[i], F_SETFL, 0);
+		setsockopt(fd[i], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	}
+	guest_put_dgram(&g, d, record, "late");
+	for (int i = 0; i < 200; i++) {
+		uint32_t n = random_below(&seed, 2) ? l : d;
+
+		ask(&g, calls[random_below(&seed, sizeof(calls))], n, 1, 2, 3, 4);
+		post(&g, i % 2 ? CANAL_INR_TX : CANAL_INR_RX, n, 0);
+		if (guest_closed(&g))
+			fail("a request closed the channel");
+	}
+	guest_sync(&g);
+	close(fd[0]);
+	close(fd[1]);
+	stock_close(&s);
+	guest_close(&g);
+}
+
 void run_stock(uint64_t seed)
 {
 	for (int i = 0; i < 3; i++) {
@@ -261,5 +333,6 @@ void run_stock(uint64_t seed)
 		wrong_head();
 		locked();
 		unread();
+		shared_kernel(seed + (uint64_t)i);
 	}
 }
