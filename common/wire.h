@@ -150,8 +150,8 @@ struct canal_sock {
 	canal_u64 rd_waiters CANAL_NEW_LINE;
 	canal_u64 wr_waiters;
 	canal_u32 so_error; /* host sets a positive errno, guest takes it */
-	canal_u32 pad0;
-	canal_u64 taken; /* of an accepted one: CANAL_TAKEN(), by one swap only */
+	canal_u32 queued;   /* host: the error queue (IP_RECVERR) has entries */
+	canal_u64 taken;    /* of an accepted one: CANAL_TAKEN(), by one swap only */
 	/* line 3, written by the guest: what belongs to the open description */
 	canal_u32 status CANAL_NEW_LINE; /* CANAL_STATUS_* */
 	canal_u32 shut;                  /* 1: shutdown for reading, 2: for writing */
@@ -213,6 +213,8 @@ enum canal_inr_op {
 	CANAL_INR_ADOPT,       /* call; arg[0], arg[1] inode of a dummy: number of its socket */
 	CANAL_INR_PASSED,      /* a descriptor goes to another program: unless that adopts it
 				 within arg[0] milliseconds, it is handed over */
+	CANAL_INR_QUEUE,       /* call; the oldest entry of the error queue comes back as
+				 struct canal_queued in canal_call.data */
 	CANAL_INR_OPS,
 };
 
@@ -333,6 +335,17 @@ struct canal_ref {
 };
 
 #define CANAL_REF_DONTWAIT 1u
+
+/* canal_call.data of a finished CANAL_INR_QUEUE. */
+struct canal_queued {
+	struct canal_addr addr;
+	canal_u32 len;         /* of data */
+	canal_u32 flags;       /* MSG_TRUNC: the datagram was longer */
+	canal_u32 control_len; /* of control: struct cmsghdr, as the kernel has them */
+	canal_u32 pad;
+	canal_u8 control[512];
+	canal_u8 data[1400];
+};
 
 /* Someone who sleeps: a thread, or an epoll set. */
 struct canal_wait {
@@ -469,6 +482,7 @@ CANAL_AT(offsetof(struct canal_region, sub_free), 192 + 6 * 64);
 CANAL_AT(offsetof(struct canal_region, woken), 192 + 7 * 64);
 CANAL_AT(offsetof(struct canal_region, own), 192 + 9 * 64);
 CANAL_AT(sizeof(struct canal_region), 192 + 10 * 64);
+_Static_assert(sizeof(struct canal_queued) <= CANAL_CALL_DATA, "an entry fits a call");
 _Static_assert(sizeof(struct canal_ref) <= CANAL_CALL_DATA, "a struct canal_ref fits a call");
 
 #endif

@@ -22,6 +22,7 @@
 #include "addr.h"
 #include "control.h"
 #include "data.h"
+#include "errqueue.h"
 #include "handover.h"
 #include "twin.h"
 
@@ -427,7 +428,7 @@ ssize_t dgram_recv_canal(struct canal_sock *s, uint32_t n, struct msghdr *m, int
 	if (unlikely(sock_is_given(s)))
 		return -EHANDED; /* whatever is in RX */
 	if (unlikely(flags & MSG_ERRQUEUE))
-		return -EAGAIN;
+		return errqueue_recv(s, n, m, flags);
 	return unlikely(m->msg_controllen) ? recv_controlled(s, n, m, (size_t)room, flags)
 					   : recv_one(s, n, m, (size_t)room, flags, NULL);
 }

@@ -101,7 +101,7 @@ static short events_of_dgram(struct canal_sock *s, short events)
 		mask |= EVENTS_IN;
 	if ((events & (EVENTS_OUT | POLLWRBAND)) && tx_writable_armed(&s->tx))
 		mask |= EVENTS_OUT | POLLWRBAND;
-	if (canal_read_once(&s->so_error))
+	if (canal_read_once(&s->so_error) || canal_read_once(&s->queued))
 		mask |= POLLERR;
 	return mask;
 }

@@ -15,6 +15,7 @@
  *	wait.c		wait slots: looking, sleeping, signals, time limits
  *	stream.c, dgram.c	moving bytes
  *	socket.c	socket, bind, listen, accept, connect, shutdown, names
+ *	errqueue.c	MSG_ERRQUEUE
  *	hybrid.c	moving them by reference, in a virtual machine
  *	twin.c		loopback of a virtual machine, which is the guest's own
  *	options.c	getsockopt, setsockopt, ioctl, fcntl

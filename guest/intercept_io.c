@@ -9,6 +9,7 @@
 
 #include "adopt.h"
 #include "control.h"
+#include "errqueue.h"
 #include "intercept.h"
 #include "user.h"
 
@@ -238,7 +239,7 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 	if (m->msg_iovlen > IOV_MAX)
 		return -EMSGSIZE;
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return errqueue_recv(ref.s, ref.n, m, flags);
 	if (!is_stream(ref))
 		return dgram_recv(ref.s, ref.n, m, flags);
 	ret = recv_iov(ref, m->msg_iov, m->msg_iovlen, flags);

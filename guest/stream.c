@@ -25,6 +25,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "errqueue.h"
 #include "handover.h"
 #include "hybrid.h"
 #include "sys.h"
@@ -683,6 +684,15 @@ static ssize_t recv_urgent(struct canal_sock *s, const struct iovec *iov, size_t
 	return total ? 1 : 0;
 }
 
+static ssize_t recv_queued(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
+			   int flags)
+{
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+			    .msg_iovlen = (size_t)count };
+
+	return errqueue_recv(s, n, &m, flags);
+}
+
 static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_t n,
 						   const struct iovec *iov, int count, int flags)
 {
@@ -700,7 +710,7 @@ static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_
 	if (total < 0)
 		return total;
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return recv_queued(s, n, iov, count, flags);
 	if (canal_read_once(&s->state) == CANAL_SOCK_LISTENING)
 		return -ENOTCONN;
 	if (flags & MSG_OOB)

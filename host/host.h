@@ -21,6 +21,7 @@
  *	switch.c	sockets of guests joined in memory
  *	urgent.c	urgent data of streams
  *	stock.c		socket pairs for dummies, made ahead
+ *	errqueue.c	the error queue of a socket
  *	pump.c		bytes that go through a dummy
  *	guest_fd.c	receiving and closing descriptors of guests
  *	wake.c		waking guests: waiters and subscriptions
@@ -522,6 +523,7 @@ struct sock {
 	bool by_kernel;                /* datagrams of this one never go by the switch */
 	bool corked;                   /* of a datagram, the kernel has a part already */
 	bool hears_control;            /* an option asks for control messages */
+	bool hears_errors;             /* an option asks for the error queue */
 	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
@@ -636,6 +638,11 @@ void pump_end(struct sock *s); /* it is released or destroyed */
 /* options.c */
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
 int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len);
+
+/* errqueue.c */
+void errqueue_option(struct sock *s, int level, int name); /* it was set */
+void errqueue_event(struct sock *s);                       /* the kernel told of an error */
+int errqueue_take(struct sock *s, uint32_t slot, uint32_t *ret_len);
 
 /* inherit.c */
 void inherit_note(struct sock *s, int level, int name, const void *val, uint32_t len);

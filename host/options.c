@@ -276,6 +276,7 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
 	inherit_note(s, level, name, val, len);
+	errqueue_option(s, level, name);
 	if (level == IPPROTO_UDP && (name == UDP_CORK || name == UDP_SEGMENT))
 		s->by_kernel = true; /* the switch knows nothing of these */
 	if (s->type == SOCK_DGRAM && !s->channel->guest && dgram_control_option(level, name) &&

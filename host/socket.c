@@ -77,6 +77,8 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 			connect_finished(s);
 		return;
 	}
+	if (events & EPOLLERR)
+		errqueue_event(s);
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 		s->own_ready = true;
 		sock_mark_rx(s);

@@ -168,6 +168,11 @@ static void getsockopt_nowhere(struct guest *g)
 	post(g, CANAL_INR_GETSOCKOPT, guest_socket(g, AF_INET, SOCK_STREAM), 0);
 }
 
+static void queue_nowhere(struct guest *g)
+{
+	post(g, CANAL_INR_QUEUE, guest_socket(g, AF_INET, SOCK_DGRAM), 0);
+}
+
 static void slot_out_of_range(struct guest *g)
 {
 	guest_post(g, CANAL_INR_NOP, 0, g->shape.wait.count, "", 1);
@@ -644,6 +649,7 @@ static const struct {
 	CASE(socket_of_type, "bad-socket"),
 	CASE(socket_of_protocol, "bad-socket"),
 	CASE(getsockopt_nowhere, "bad-socket"),
+	CASE(queue_nowhere, "bad-socket"),
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
 	CASE(resolve_nowhere, "bad-slot"),
