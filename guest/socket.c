@@ -163,7 +163,8 @@ static int descriptor_make(struct channel *ch, uint32_t n, uint32_t generation, 
 	int fd, ret;
 
 	/* Before the dummy: a close of it gives the socket to somebody else. */
-	canal_write_once(&ref.s->status, type & SOCK_NONBLOCK ? CANAL_STATUS_NONBLOCK : 0);
+	if (type & SOCK_NONBLOCK)
+		(void)canal_fetch_or(&ref.s->status, CANAL_STATUS_NONBLOCK);
 	if (twin_apart())
 		twin_note_none(n);
 	fd = ch->via->dummy(ch, n, generation,

@@ -74,6 +74,7 @@ void sock_starve(struct sock *s)
 	if (s->starved || s->dead)
 		return;
 	s->starved = true;
+	urgent_held_up(s);
 	cds_list_add_tail(&s->starved_link, &s->channel->poller->starved);
 }
 
@@ -264,6 +265,8 @@ void sock_rx_publish(struct sock *s, uint64_t len)
 	}
 	/* R1 release: bytes before tail, with the fence of S1 */
 	canal_store_fence(&s->shared->rx.tail, s->rx_tail);
+	if (__builtin_expect(s->urgent_untold, 0))
+		urgent_published(s);
 	wake_socket(s, EPOLLIN);
 }
 
@@ -333,6 +336,7 @@ bool sock_rx_park(struct sock *s)
 	}
 	s->rx_parked = true;
 	sock_unmark_rx(s);
+	urgent_held_up(s);
 	return true;
 }
 

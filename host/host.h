@@ -479,6 +479,8 @@ struct sock {
 	uint32_t rx_pieces;     /* buffers of rx_op */
 	uint64_t urgent_mark;   /* in RX, as the guest knows it; behind the byte */
 	uint64_t urgent_sent;   /* in TX, as the joined end knows it */
+	uint8_t urgent_byte;    /* at the mark */
+	bool urgent_untold;     /* the guest does not know it yet */
 	/* joined in memory (switch.c) */
 	struct sock *joined;
 	struct sock *listener;   /* it was accepted from this one, and not taken */

@@ -372,6 +372,7 @@ static int dissolve(struct sock *s)
 	s->rx_hup = s->rx_shut = s->broken_off = false;
 	s->urgent = URGENT_NONE;
 	s->urgent_mark = s->urgent_sent = 0;
+	s->urgent_untold = false;
 	fifos_renew(s);
 	sock_publish_names(s);
 	sock_set_state(s, CANAL_SOCK_OPEN);

@@ -21,7 +21,8 @@
  *  1. A receive of a stream is guarded: it takes no byte at or behind a mark that
  *     urgent_look() has not seen.
  *  2. The urgent byte comes into RX by urgent_take() alone, one receive of one byte.
- *  3. The place of the mark is told before the byte, with what the byte is.
+ *  3. The place of the mark is told before the byte is in RX, what the byte is when it is
+ *     there, or when it cannot come because RX is full.
  *
  * Ownership and threads: the poller that owns the channel; SIGURG is for its thread.
  * Failure: without SIGURG (a thread that did not ask for it) urgent bytes are left out.
@@ -116,12 +117,32 @@ static void tell_mark(struct sock *s, uint64_t mark, uint8_t byte)
 	    !(canal_read_once(&s->shared->status) & CANAL_STATUS_INLINE))
 		canal_write_once(&rx->skip, before);
 	s->urgent_mark = mark;
+	s->urgent_byte = byte;
+	s->urgent_untold = true;
 	canal_write_once(&rx->urgent, 0u);
 	/* U1 release: no byte before the mark, the mark before its byte; pairs with
 	 * recv_urgent() of the guest */
 	canal_store_release(&rx->mark, mark);
-	canal_store_release(&rx->urgent, CANAL_URGENT_HERE | byte);
-	canal_full_fence();
+}
+
+static void tell_byte(struct sock *s)
+{
+	s->urgent_untold = false;
+	/* U1 release: the mark before its byte; with the fence of S1 */
+	canal_store_fence(&s->shared->rx.urgent, CANAL_URGENT_HERE | s->urgent_byte);
+}
+
+void urgent_published(struct sock *s)
+{
+	if (s->urgent_untold && s->rx_tail >= s->urgent_mark)
+		tell_byte(s);
+}
+
+void urgent_held_up(struct sock *s)
+{
+	if (!s->urgent_untold)
+		return;
+	tell_byte(s);
 	wake_socket(s, EPOLLIN | EPOLLPRI);
 }
 

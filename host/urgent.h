@@ -44,6 +44,10 @@ static inline bool urgent_unsure(enum urgent state, uint32_t looked)
 /* A receive that SIGURG ended: bytes or -errno of another try. */
 int urgent_again(struct sock *s);
 
+/* Bytes are in RX, or have no room there: the guest is told of the byte at the mark. */
+void urgent_published(struct sock *s);
+void urgent_held_up(struct sock *s);
+
 /* Bytes of the @avail in TX that go in one send; with *ret_flags. */
 uint64_t urgent_tx(const struct sock *s, uint64_t avail, int *ret_flags);
 /* The same for a joined one: its mark becomes that of the other end. False after
