@@ -280,6 +280,12 @@ static bool copy_across(struct sock *s, uint64_t from, struct sock *d, uint64_t 
 	return true;
 }
 
+/* What a reset is to who has heard the end before: as in the kernel's tcp_reset(). */
+static int reset_error(const struct sock *s)
+{
+	return s->rx_eof ? -EPIPE : -ECONNRESET;
+}
+
 /* The other end is gone: what is sent now meets a reset. */
 static bool send_into_void(struct sock *s, uint64_t avail)
 {
@@ -291,7 +297,7 @@ static bool send_into_void(struct sock *s, uint64_t avail)
 	if (s->released)
 		sock_drained(s);
 	else
-		sock_fail(s, s->rx_eof ? -EPIPE : -ECONNRESET, CANAL_CLOSED_RESET);
+		sock_fail(s, reset_error(s), CANAL_CLOSED_RESET);
 	sock_unmark_tx(s);
 	return true;
 }
@@ -378,10 +384,10 @@ void switch_detach(struct sock *s)
 	d->shared->inward = 0;
 	d->peer_gone = true;
 	d->tx_blocked = false;
-	if (unread || !s->released || sock_resets(s))
-		sock_fail(d, -ECONNRESET, CANAL_CLOSED_RESET);
-	else
+	if (!unread && s->released && !sock_resets(s))
 		end_of_file(d);
+	else if (!d->rx_eof || !d->tx_fin_sent) /* else it has ended both ways, and hears no more */
+		sock_fail(d, reset_error(d), CANAL_CLOSED_RESET);
 	sock_mark_tx(d);
 }
 

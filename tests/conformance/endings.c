@@ -77,6 +77,40 @@ static void peer_resets(void)
 	say_events("told", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
 }
 
+/* Who has heard the end hears of a reset as who sends. */
+static void reset_behind_the_end(void)
+{
+	int fd = connected(1);
+
+	peer_must("shutdown 1 %d", SHUT_WR);
+	wait_end(fd);
+	TELL(send(fd, "abc", 3, 0));
+	peer_must("waitbytes 1 3");
+	peer_must("close 1");
+	wait_hangup(fd);
+	say_events("reset", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
+	TELL(recv(fd, data, 10, 0));
+	TELL(send(fd, "abc", 3, MSG_NOSIGNAL));
+	say_events("told", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
+	TELL(recv(fd, data, 10, 0));
+}
+
+/* What has ended both ways is not reset any more. */
+static void close_unread_behind_both_ends(void)
+{
+	int fd = connected(1);
+
+	TELL(send(fd, "abc", 3, 0));
+	peer_must("waitbytes 1 3");
+	TELL(shutdown(fd, SHUT_WR));
+	peer_must("shutdown 1 %d", SHUT_WR);
+	wait_hangup(fd);
+	peer_must("close 1");
+	say_events("closed", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
+	TELL(recv(fd, data, 10, 0));
+	TELL(send(fd, "abc", 3, MSG_NOSIGNAL));
+}
+
 static void reset_told_by_send(void)
 {
 	int fd = connected(1);
@@ -466,6 +500,8 @@ const struct call_case cases[] = {
 	{ "send_after_peer_closed", send_after_peer_closed },
 	{ "recv_after_reset_by_send", recv_after_reset_by_send },
 	{ "peer_resets", peer_resets },
+	{ "reset_behind_the_end", reset_behind_the_end },
+	{ "close_unread_behind_both_ends", close_unread_behind_both_ends },
 	{ "reset_told_by_send", reset_told_by_send },
 	{ "reset_told_by_option", reset_told_by_option },
 	{ "reset_with_bytes_unread", reset_with_bytes_unread },
