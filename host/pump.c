@@ -35,6 +35,10 @@
 #include "host.h"
 
 #define BOUNCE 65536u
+/* More than a socket pair holds: who goes on writes faster than it is thrown away. */
+#define DISCARD_ROUNDS 64
+/* Sockets whose lock is looked at in one pass. */
+#define RETRIES 64
 
 static bool is_carrying(const struct sock *s)
 {
@@ -113,14 +117,16 @@ static void take(struct sock *s, size_t len)
 /* Nobody is there whom these bytes could be for. */
 static void discard(struct sock *s)
 {
-	int got;
+	int got, rounds = 0;
 
 	peek_from(s, 0);
-	while ((got = look(s)) > 0) {
+	while ((got = look(s)) > 0 && rounds++ < DISCARD_ROUNDS) {
 		take(s, (size_t)got);
 		peek_from(s, 0);
 	}
-	if (got != -EBADF)
+	if (got > 0)
+		sock_destroy(s);
+	else if (got != -EBADF)
 		s->far_ready = false;
 }
 
@@ -345,14 +351,17 @@ static bool at_rx(const struct sock *s)
 
 void pump_retry(struct poller *p)
 {
-	struct sock *s, *next;
+	struct sock *s, *last = cds_list_entry(p->handing.prev, struct sock, handing_link);
 
-	cds_list_for_each_entry_safe(s, next, &p->handing, handing_link)
-	{
-		if (at_rx(s))
-			continue;
+	for (int i = 0; i < RETRIES && !cds_list_empty(&p->handing); i++) {
+		s = cds_list_first_entry(&p->handing, struct sock, handing_link);
 		cds_list_del(&s->handing_link);
-		take_over(s);
+		if (at_rx(s))
+			cds_list_add_tail(&s->handing_link, &p->handing);
+		else
+			take_over(s);
+		if (s == last)
+			break;
 	}
 }
 

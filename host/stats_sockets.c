@@ -335,15 +335,17 @@ static json_t *row_json(const struct row *row)
 
 static bool room_make(struct gathering *to)
 {
+	size_t room = to->room ? to->room * 2 : 16 * SOCKETS_A_PASS;
 	struct row *more;
 
 	if (to->room - to->count >= SOCKETS_A_PASS)
 		return true;
-	to->room = to->room ? to->room * 2 : 16 * SOCKETS_A_PASS;
-	more = reallocarray(to->rows, to->room, sizeof(*more));
-	if (more)
-		to->rows = more;
-	return more;
+	more = reallocarray(to->rows, room, sizeof(*more));
+	if (!more)
+		return false;
+	to->rows = more;
+	to->room = room;
+	return true;
 }
 
 static void gather_poller(struct gathering *to, struct poller *p)

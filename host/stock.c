@@ -172,6 +172,17 @@ bool stock_has_room(const struct client *c)
 	return !c->stock;
 }
 
+/*
+ * Descriptors that are on their way count against canald's user, and when they are too
+ * many no guest gets any: no more for one that has not taken the last.
+ */
+static bool takes_answers(const struct client *c)
+{
+	int queued;
+
+	return !ioctl(c->fd, SIOCOUTQ, &queued) && !queued;
+}
+
 /* One packet back; without one the guest would wait. */
 int stock_answer(struct client *c, const struct canal_local *asked)
 {
@@ -184,7 +195,7 @@ int stock_answer(struct client *c, const struct canal_local *asked)
 	uint32_t wanted = asked->number < CANAL_LOCAL_FDS ? asked->number : CANAL_LOCAL_FDS;
 	int near[CANAL_LOCAL_FDS], error;
 
-	if (stock && stock->pidfd >= 0) {
+	if (stock && stock->pidfd >= 0 && takes_answers(c)) {
 		slots_lost(stock, asked->token);
 		pairs_make(stock, wanted, &answer, near);
 	}

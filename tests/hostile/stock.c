@@ -3,8 +3,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -323,6 +325,60 @@ static void shared_kernel(uint64_t seed)
 	guest_close(&g);
 }
 
+/* The descriptors of one packet of canald; -1: none is there. */
+static int take_packet(struct guest *g)
+{
+	struct canal_local packet;
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { &packet, sizeof(packet) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	struct pollfd pfd = { .fd = g->conn, .events = POLLIN };
+	const struct cmsghdr *c;
+	int count = 0, fd;
+
+	if (poll(&pfd, 1, WAIT_MS) != 1 || recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) <= 0)
+		return -1;
+	c = CMSG_FIRSTHDR(&msg);
+	for (size_t at = 0; c && CMSG_LEN(at + sizeof(fd)) <= c->cmsg_len; at += sizeof(fd)) {
+		memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
+		close(fd);
+		count++;
+	}
+	return count;
+}
+
+/* What is on its way to one who does not read is no more than one answer's. */
+static void on_their_way(void)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
+	struct guest g;
+	int count, queued = 1, total = 0;
+
+	guest_open(&g);
+	packet.number = CANAL_LOCAL_FDS;
+	packet.token = ~0ull;
+	for (int i = 0; i < 20; i++)
+		if (conn_send(g.conn, &packet, sizeof(packet), NULL, 0))
+			fail("STOCK");
+	while (ioctl(g.conn, SIOCOUTQ, &queued) || queued)
+		nap_us(100);
+	for (int i = 0; i < 20; i++) {
+		count = take_packet(&g);
+		if (count < 0)
+			fail("a STOCK has no answer");
+		total += i < 19 ? count : 0; /* the last may be answered just now */
+	}
+	if (total > CANAL_LOCAL_FDS)
+		fail("%d descriptors on their way", total);
+	guest_close(&g);
+}
+
 void run_stock(uint64_t seed)
 {
 	for (int i = 0; i < 3; i++) {
@@ -333,6 +389,7 @@ void run_stock(uint64_t seed)
 		wrong_head();
 		locked();
 		unread();
+		on_their_way();
 		shared_kernel(seed + (uint64_t)i);
 	}
 }
