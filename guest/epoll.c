@@ -175,6 +175,8 @@ static int kernel_change(struct epoll_set *es, int epfd, int op, int fd, struct 
 		errno = saved_errno;
 		return error;
 	}
+	if (es && op != EPOLL_CTL_DEL && (ev->events & (EPOLLET | EPOLLONESHOT)))
+		es->edges = true;
 	if (es && op == EPOLL_CTL_ADD)
 		(void)canal_fetch_add(&es->kernel, 1u);
 	else if (es && op == EPOLL_CTL_DEL && canal_read_once(&es->kernel))
@@ -437,6 +439,28 @@ static bool is_valid(const struct timespec *timeout)
 	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
 }
 
+/*
+ * A bell may ring late in a set that is watched, for what nobody has to hear of: then
+ * the kernel says no more once that set was looked at. Who is told once is not asked twice.
+ */
+static int nests_wait(const struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+		      const struct timespec *timeout, const sigset_t *mask)
+{
+	static const struct timespec now = { 0 };
+	int64_t deadline = deadline_of(timeout);
+	struct timespec ts;
+	int n;
+
+	do {
+		n = kernel_wait(epfd, ev, max, time_left(deadline, &ts), mask);
+		if (n <= 0 || es->edges)
+			return n;
+		nests_refresh();
+		n = kernel_wait(epfd, ev, max, &now, NULL);
+	} while (!n);
+	return n;
+}
+
 int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
 		  const sigset_t *mask)
 {
@@ -447,7 +471,9 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	if (unlikely(es && es->nests))
 		nests_refresh();
 	if (!is_shared(es))
-		return kernel_wait(epfd, ev, max, timeout, mask);
+		return es && es->nests && is_valid(timeout)
+			       ? nests_wait(es, epfd, ev, max, timeout, mask)
+			       : kernel_wait(epfd, ev, max, timeout, mask);
 	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !is_valid(timeout))
 		return -EINVAL;
 	if (USER_ONCE(user_writable, ev, sizeof(*ev)))
@@ -460,6 +486,10 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	wait_arrival(&the_channel);
 	waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
 	n = look_once(es, epfd, ev, max, waits);
+	if (unlikely(canal_read_once(&handover_met))) {
+		handover_sweep(); /* from now on the kernel's members */
+		n = n ? n : look_once(es, epfd, ev, max, waits);
+	}
 	if (n || !waits)
 		return n;
 	return wait_both(es, epfd, ev, max, deadline_of(timeout), mask);

@@ -184,18 +184,41 @@ static void member_extract(struct member *m)
 		m->es->members = m->es_next;
 }
 
-static struct member *member_find(const struct epoll_set *es, uint32_t sock, int fd)
+/* One that another process has made. */
+static struct member *member_learn(struct epoll_set *es, uint32_t sock, int fd)
+{
+	uint32_t n = es->number == CANAL_NONE ? CANAL_NONE : set_find(es, sock, fd);
+	struct member *m = n == CANAL_NONE || !table_make() ? NULL : member_new();
+	const struct canal_sub *sub;
+
+	if (!m)
+		return NULL;
+	sub = &the_channel.sub[n];
+	m->sub = n;
+	m->sock = sock;
+	m->fd = fd;
+	m->es = es;
+	m->events = sub->events;
+	m->data = sub->data;
+	m->generation = sub->generation;
+	member_insert(m);
+	return m;
+}
+
+static struct member *member_find(struct epoll_set *es, uint32_t sock, int fd)
 {
 	struct member *m = by_sock ? by_sock[sock] : NULL;
 
 	while (m && (m->es != es || m->fd != fd))
 		m = m->next;
-	if (!m || member_holds(m))
+	if (!m)
+		return member_learn(es, sock, fd);
+	if (member_holds(m))
 		return m;
-	/* Another process has removed it. */
+	/* Another process has removed it, and perhaps added it again. */
 	member_extract(m);
 	member_free(m);
-	return NULL;
+	return member_learn(es, sock, fd);
 }
 
 /* --- quarantine ----------------------------------------------------------- */

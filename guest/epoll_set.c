@@ -479,6 +479,22 @@ static bool enlist(struct canal_set *set, uint32_t n)
 	return pass_on(set, set->sleepers);
 }
 
+uint32_t set_find(const struct epoll_set *es, uint32_t sock, int fd)
+{
+	uint32_t generation = canal_read_once(&channel_sock(&the_channel, sock)->generation), n;
+	struct canal_set *set = set_shared(es);
+
+	if (!(canal_read_once(&set->flags) & SET_SHARED))
+		return CANAL_NONE;
+	lock_take(&set->lock);
+	for (n = set->all; n != CANAL_NONE; n = sub_at(n)->all_next)
+		if (sub_at(n)->sock == sock && sub_at(n)->fd == fd &&
+		    sub_at(n)->generation == generation)
+			break;
+	lock_drop(&set->lock);
+	return n;
+}
+
 bool set_link(struct epoll_set *es, uint32_t n)
 {
 	struct canal_set *set = set_shared(es);
@@ -650,10 +666,14 @@ bool set_share(struct epoll_set *es)
 
 	while (refs && canal_read_once(&set->serial) == es->serial) {
 		if (canal_cas(&set->refs, refs, refs + 1)) {
-			if (canal_read_once(&set->serial) == es->serial)
-				return true;
-			(void)canal_fetch_add(&set->refs, -1u);
-			return false;
+			if (canal_read_once(&set->serial) != es->serial) {
+				(void)canal_fetch_add(&set->refs, -1u);
+				return false;
+			}
+			lock_take(&set->lock);
+			set->flags |= SET_SHARED;
+			lock_drop(&set->lock);
+			return true;
 		}
 		refs = canal_load_acquire(&set->refs);
 	}

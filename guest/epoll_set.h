@@ -28,6 +28,7 @@ struct epoll_set {
 	int nested_fd; /* the number that was given then */
 	bool nested;   /* somebody watches this epoll descriptor */
 	bool nests;    /* it watches, or did, other epoll descriptors */
+	bool edges;    /* something of the kernel's is told of once only: EPOLLET, EPOLLONESHOT */
 	bool dead;     /* canald's end was told to all members */
 	struct member *members;
 };
@@ -50,6 +51,7 @@ struct member {
 
 /* canal_set.flags */
 #define SET_NESTED 1u /* stays armed, and readable for the kernel while ready */
+#define SET_SHARED 2u /* more than one process has it, or had */
 
 /* canal_sub.flags, under the set's lock. SEEN: what the last look saw. */
 #define SUB_LISTED 1u /* in the set's ready list */
@@ -86,6 +88,10 @@ bool set_inherit(uint32_t number);
 bool set_holds(uint32_t number, uint32_t n);
 /* The number above all sets that were ever used. */
 uint32_t set_high(void);
+
+/* The subscription of a socket under a number, if another process may have made it;
+ * CANAL_NONE: there is none. */
+uint32_t set_find(const struct epoll_set *es, uint32_t sock, int fd);
 
 /* Under the table's lock: membership. True: somebody must be nudged. */
 bool set_link(struct epoll_set *es, uint32_t n);

@@ -84,10 +84,10 @@ static void learn_handed(const struct canal_sock *s, uint32_t n)
 	int any = -1;
 
 	for (int fd = fd_next(0); fd >= 0; fd = fd_next(fd + 1)) {
-		if (fd_sock(fd) != s)
-			continue;
-		canal_store_release(&fd_table[fd].kind, (uint16_t)FD_HANDED);
-		any = fd;
+		/* another thread may close it meanwhile */
+		if (fd_sock(fd) == s &&
+		    canal_cas(&fd_table[fd].kind, (uint16_t)FD_SOCKET, (uint16_t)FD_HANDED))
+			any = fd;
 	}
 	if (any < 0)
 		return;

@@ -169,7 +169,7 @@ static int close_gaps(unsigned int first, unsigned int last, int flags)
 
 int process_close_range(unsigned int first, unsigned int last, int flags)
 {
-	if (first > last)
+	if (first > last || (flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)))
 		return -EINVAL;
 	if (flags & CLOSE_RANGE_CLOEXEC)
 		return real(close_range)(first, last, flags) < 0 ? -errno : 0;

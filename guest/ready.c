@@ -457,7 +457,7 @@ static int look_and_wait(struct look *l, const struct timespec *timeout, const s
 		sort_out(l);
 		wait_arrival(&the_channel);
 		n = look_all(l);
-		if (!n && is_stale(l))
+		if (n >= 0 && is_stale(l)) /* others that are ready do not hide it for ever */
 			n = -EHANDED;
 		if (!n && waits) {
 			deadline = deadline ? deadline : deadline_of(timeout);

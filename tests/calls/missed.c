@@ -314,6 +314,70 @@ static void by_instruction(void)
 	expect_end(fd[1]);
 }
 
+static bool set_hears(int set, int fd)
+{
+	struct epoll_event got[4];
+	int count = epoll_wait(set, got, 4, 0);
+
+	for (int i = 0; i < count; i++)
+		if (got[i].data.fd == fd)
+			return true;
+	return false;
+}
+
+static bool poll_hears(int busy, int fd)
+{
+	struct pollfd p[] = { { .fd = busy, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+
+	return poll(p, 2, -1) > 0 && p[1].revents;
+}
+
+/* Another socket, which is always ready, hides nothing, nor does a look that does not wait. */
+static void beside_busy(void)
+{
+	int busy[2], fd[2], set = NEED(epoll_create1(0));
+	int64_t until = now_ms() + 5000;
+	bool by_set = false, by_poll = false;
+
+	stream_pair(busy);
+	stream_pair(fd);
+	for (int i = 0; i < 2; i++) {
+		struct epoll_event event = { .events = EPOLLIN, .data.fd = i ? fd[0] : busy[0] };
+
+		NEED(epoll_ctl(set, EPOLL_CTL_ADD, event.data.fd, &event));
+	}
+	put(busy[1], "here");
+	wait_bytes(busy[0], 4);
+	say("write %ld", raw(SYS_write, fd[0], (long)"raw", 3));
+	expect(fd[1], "raw");
+	put(fd[1], "answer");
+	while (!by_poll && now_ms() < until)
+		by_poll = poll_hears(busy[0], fd[0]);
+	while (!by_set && now_ms() < until)
+		by_set = set_hears(set, fd[0]);
+	say("poll %d set %d", by_poll, by_set);
+	expect(fd[0], "answer");
+}
+
+/* The set alone. */
+static void looked_for(void)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int fd[2], set = NEED(epoll_create1(0));
+	int64_t until = now_ms() + 5000;
+
+	stream_pair(fd);
+	event.data.fd = fd[0];
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &event));
+	say("write %ld", raw(SYS_write, fd[0], (long)"raw", 3));
+	expect(fd[1], "raw");
+	put(fd[1], "answer");
+	while (!set_hears(set, fd[0]) && now_ms() < until)
+		;
+	say("%s", now_ms() < until ? "heard" : "not heard");
+	expect(fd[0], "answer");
+}
+
 /* --- programs ---------------------------------------------------------- */
 
 static void echoed_by(bool is_static)
@@ -628,6 +692,8 @@ const struct call_case cases[] = {
 	{ "bulk", bulk },
 	{ "by_number", by_number },
 	{ "by_instruction", by_instruction },
+	{ "beside_busy", beside_busy },
+	{ "looked_for", looked_for },
 	{ "exec_static", exec_static },
 	{ "exec_dynamic", exec_dynamic },
 	{ "exec_polls", exec_polls },

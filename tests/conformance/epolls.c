@@ -393,6 +393,30 @@ static void child_adds(void)
 	look("parent", set, 5000);
 }
 
+/* What a child has added is there for the parent, too. */
+static void child_added(void)
+{
+	int fd = connected(1), set = NEED(epoll_create1(0));
+	struct epoll_event event = { .events = EPOLLOUT };
+	pid_t pid = fork();
+
+	if (!pid) {
+		NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+		_exit(0);
+	}
+	say_child("child", pid);
+	TELL(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	event.events = EPOLLIN;
+	TELL(epoll_ctl(set, EPOLL_CTL_MOD, fd, &event));
+	peer_must("send 1 0 abc");
+	look("changed", set, 5000);
+	TELL(epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	TELL(epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+	look("removed", set, 0);
+	TELL(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	look("added", set, 5000);
+}
+
 static void child_of_child(void)
 {
 	int fd = connected(1), set = set_of(fd, EPOLLIN);
@@ -539,6 +563,7 @@ const struct call_case cases[] = {
 	{ "never_connected", never_connected },
 	{ "across_fork", across_fork },
 	{ "child_adds", child_adds },
+	{ "child_added", child_added },
 	{ "child_of_child", child_of_child },
 	{ "nanoseconds", nanoseconds },
 	{ "mask_in_wait", mask_in_wait },
