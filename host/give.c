@@ -194,7 +194,7 @@ int give_answer(struct client *c, const struct canal_local *asked)
 		.type = CANAL_LOCAL_KERNEL,
 		.version = CANAL_WIRE_VERSION,
 	};
-	int fd = give(c->channel, asked->number, asked->extra);
+	int fd = stock_takes_answers(c) ? give(c->channel, asked->number, asked->extra) : -EAGAIN;
 
 	answer.number = fd >= 0;
 	answer.extra = fd < 0 ? (uint32_t)-fd : 0;

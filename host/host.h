@@ -601,6 +601,8 @@ void sock_set_state(struct sock *s, enum canal_sock_state state);
 /* stock.c */
 /* Whether a slot of its stock is free. */
 bool stock_has_room(const struct client *c);
+/* It has taken the last answer: it may be sent descriptors. */
+bool stock_takes_answers(const struct client *c);
 /* On the poller: answers a packet STOCK. 0 or -errno. */
 int stock_answer(struct client *c, const struct canal_local *asked);
 /* What slot @slot holds is the caller's; false: nothing, or no such client. */

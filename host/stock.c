@@ -176,7 +176,7 @@ bool stock_has_room(const struct client *c)
  * Descriptors that are on their way count against canald's user, and when they are too
  * many no guest gets any: no more for one that has not taken the last.
  */
-static bool takes_answers(const struct client *c)
+bool stock_takes_answers(const struct client *c)
 {
 	int queued;
 
@@ -195,7 +195,7 @@ int stock_answer(struct client *c, const struct canal_local *asked)
 	uint32_t wanted = asked->number < CANAL_LOCAL_FDS ? asked->number : CANAL_LOCAL_FDS;
 	int near[CANAL_LOCAL_FDS], error;
 
-	if (stock && stock->pidfd >= 0 && takes_answers(c)) {
+	if (stock && stock->pidfd >= 0 && stock_takes_answers(c)) {
 		slots_lost(stock, asked->token);
 		pairs_make(stock, wanted, &answer, near);
 	}
