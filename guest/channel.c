@@ -186,9 +186,12 @@ static int channel_attach_or_join(void)
 static __attribute__((noinline)) int channel_get_slow(struct channel **ret_ch)
 {
 	int saved = errno, err;
+	bool entered;
 
 	lock_take(&attach_lock);
+	entered = fd_room_enter();
 	err = channel_attach_or_join();
+	fd_room_leave(entered);
 	lock_drop(&attach_lock);
 	errno = saved; /* stat and access of the search */
 	if (!err && channel_gone(&the_channel))
@@ -215,6 +218,7 @@ void channel_after_fork(void)
 	stock_after_fork();
 	twin_after_fork();
 	handover_after_fork();
+	fd_room_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }
 

@@ -28,6 +28,7 @@
 #include "guest.h"
 #include "internal.h"
 #include "lock.h"
+#include "sys.h"
 
 #define FD_MAX (1u << 20)
 #define FD_SOCKETS_MAX (1u << 16)
@@ -196,6 +197,87 @@ static void own_add(int fd)
 		lowest = canal_read_once(&own_lowest);
 }
 
+/* --- room beyond the program's limit ------------------------------------ */
+
+/*
+ * The soft limit of descriptors is the program's, and the hard one may be higher:
+ * there the library has room. The limit is raised for a moment, by one thread.
+ */
+static uint32_t room_lock;
+static struct rlimit room_was; /* while it is raised */
+static bool room_raised;
+
+static bool limit_set(const struct rlimit *to)
+{
+	return sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, to, 0) == 0;
+}
+
+/* Under the lock. */
+static void raise_limit(void)
+{
+	struct rlimit to;
+
+	if (sys_filtered || sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &room_was))
+		return;
+	to = room_was;
+	to.rlim_cur = to.rlim_max < FD_OWN_BELOW ? to.rlim_max : FD_OWN_BELOW;
+	room_raised = to.rlim_cur > room_was.rlim_cur && limit_set(&to);
+}
+
+static void lower_limit(void)
+{
+	if (room_raised)
+		(void)limit_set(&room_was);
+	room_raised = false;
+}
+
+bool fd_room_enter(void)
+{
+	if (!lock_enter(&room_lock))
+		return false;
+	raise_limit();
+	return true;
+}
+
+void fd_room_leave(bool entered)
+{
+	if (!entered)
+		return;
+	lower_limit();
+	lock_leave(&room_lock);
+}
+
+int fd_room_limit(const struct rlimit *to)
+{
+	bool locked = lock_enter(&room_lock);
+	int ret = real(setrlimit)(RLIMIT_NOFILE, to);
+
+	if (locked)
+		lock_leave(&room_lock);
+	return ret;
+}
+
+void fd_room_after_fork(void)
+{
+	lower_limit();
+	canal_write_once(&room_lock, 0u);
+}
+
+static int dup_high(int fd)
+{
+	struct rlimit limit = { .rlim_cur = FD_OWN_BELOW };
+	long below = FD_OWN_BELOW, from;
+	int moved = -1;
+
+	(void)sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit);
+	if (limit.rlim_cur < (rlim_t)below)
+		below = (long)limit.rlim_cur;
+	from = below > 2 * FD_OWN_ROOM ? below - FD_OWN_ROOM : below * 3 / 4;
+	for (; moved < 0 && from > fd; from /= 2)
+		moved = (int)sys_call4(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from, 0);
+	return moved;
+}
+
 /**
  * fd_move_high() - hide a descriptor from the program
  * @fd: one that the library has just opened
@@ -205,21 +287,19 @@ static void own_add(int fd)
  */
 int fd_move_high(int fd)
 {
-	struct rlimit limit;
-	long below = FD_OWN_BELOW;
-	int moved = -1;
+	bool entered;
+	int moved;
 
 	if (fd < 0)
 		return fd;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)below)
-		below = limit.rlim_cur;
-	for (long from = below - FD_OWN_ROOM; moved < 0 && from > fd; from /= 2)
-		moved = real(fcntl)(fd, F_DUPFD_CLOEXEC, (void *)from);
+	entered = fd_room_enter();
+	moved = dup_high(fd);
+	fd_room_leave(entered);
 	if (moved < 0) {
-		real(fcntl)(fd, F_SETFD, (void *)FD_CLOEXEC);
+		(void)sys_call4(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0);
 		moved = fd;
 	} else {
-		real(close)(fd);
+		sys_close(fd);
 	}
 	own_add(moved);
 	return moved;

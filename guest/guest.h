@@ -163,6 +163,14 @@ int fd_install(int fd, enum fd_kind kind, void *object, uint32_t number);
 bool fd_remove(int fd);
 /* Makes @to what @from is (after a dup). */
 void fd_copy(int from, int to);
+/* From here to fd_room_leave() descriptors may be opened beyond the program's limit.
+ * False in a handler on top of who is there. */
+bool fd_room_enter(void);
+void fd_room_leave(bool entered);
+void fd_room_after_fork(void);
+struct rlimit;
+/* setrlimit(RLIMIT_NOFILE), not while it is raised. */
+int fd_room_limit(const struct rlimit *to);
 /* Moves a descriptor of our own out of the program's way. */
 int fd_move_high(int fd);
 bool fd_is_ours(int fd);

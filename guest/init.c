@@ -95,17 +95,11 @@ static void read_environment(void)
 		guest_log("CANAL_FALLBACK=%s: neither allow nor deny; taking deny", fallback);
 }
 
-static void before_fork(void)
-{
-	epoll_before_fork();
-	lock_before_fork();
-}
-
 static void init_once(void)
 {
 	real_find();
 	read_environment();
-	pthread_atfork(before_fork, NULL, channel_after_fork);
+	pthread_atfork(process_before_fork, NULL, channel_after_fork);
 	exec_keep();
 	if (libcanal_preloaded)
 		adopt_inherited();

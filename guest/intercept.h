@@ -47,6 +47,9 @@ static inline ssize_t give(ssize_t ret)
 							: give(ret_); \
 	})
 
+/* intercept_fork.c: SYS_clone with arguments @a; -1 and errno. */
+long clone_by_number(long *a);
+
 static inline bool is_stream(struct sock_ref ref)
 {
 	return ref.type == SOCK_STREAM;

@@ -21,9 +21,10 @@ EXPORT int chroot(const char *path)
 static int limit(int resource, const struct rlimit *to)
 {
 	libcanal_init();
-	if (resource == RLIMIT_NOFILE)
-		confine_prepare(false);
-	return real(setrlimit)(resource, to);
+	if (resource != RLIMIT_NOFILE)
+		return real(setrlimit)(resource, to);
+	confine_prepare(false);
+	return fd_room_limit(to);
 }
 
 EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *to)
@@ -36,6 +37,22 @@ _Static_assert(sizeof(struct rlimit) == sizeof(struct rlimit64), "setrlimit64 is
 EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *to)
 {
 	return limit((int)resource, (const struct rlimit *)(const void *)to);
+}
+
+EXPORT int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlimit *to,
+		   struct rlimit *was)
+{
+	libcanal_init();
+	if (resource == RLIMIT_NOFILE && to)
+		confine_prepare(false);
+	return real(prlimit)(pid, (int)resource, to, was);
+}
+
+EXPORT int prlimit64(pid_t pid, __rlimit_resource_t resource, const struct rlimit64 *to,
+		     struct rlimit64 *was)
+{
+	return prlimit(pid, resource, (const struct rlimit *)(const void *)to,
+		       (struct rlimit *)(void *)was);
 }
 
 /* glibc, too, takes four arguments, however many there are. */

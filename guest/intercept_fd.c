@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exported symbols: descriptors and processes.
+ * Exported symbols: descriptors.
  *
  * Purpose and rules: intercept.h.
  */
 #include <stdarg.h>
 
 #include "intercept.h"
-#include "lock.h"
 
 EXPORT int close(int fd)
 {
@@ -98,41 +97,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	return ref.s ? give(option_ioctl(fd, ref, request, arg)) : real(ioctl)(fd, request, arg);
 }
 
-/* The child handler of init.c runs inside. */
-EXPORT pid_t fork(void)
-{
-	TRACED(fork);
-	return real(fork)();
-}
-
-/* Runs no handlers, so that it may be called in a signal handler. */
-EXPORT pid_t _Fork(void)
-{
-	TRACED(_Fork);
-
-	pid_t pid;
-
-	lock_before_fork();
-	pid = real(_Fork)();
-
-	if (pid == 0)
-		channel_after_fork();
-	return pid;
-}
-
-/*
- * A child that shares its parent's memory would take its sockets for its own:
- * it gets a copy. (A wrapper of the real one could not return twice anyhow.)
- */
-EXPORT pid_t vfork(void)
-{
-	TRACED(vfork);
-	return real(fork)();
-}
-
 ALIAS(__close, close);
 ALIAS(__dup2, dup2);
 ALIAS(__fcntl, fcntl);
 ALIAS(fcntl64, fcntl);
-ALIAS(__fork, fork);
-ALIAS(__vfork, vfork);

@@ -137,6 +137,8 @@ static bool route_fd(long number, const long *a, long *ret)
 	case SYS_write: *ret = write(I(0), P(1), (size_t)a[2]); return true;
 	case SYS_readv: *ret = readv(I(0), P(1), I(2)); return true;
 	case SYS_writev: *ret = writev(I(0), P(1), I(2)); return true;
+	case SYS_preadv2: *ret = preadv2(I(0), P(1), I(2), a[3], I(5)); return true;
+	case SYS_pwritev2: *ret = pwritev2(I(0), P(1), I(2), a[3], I(5)); return true;
 	case SYS_sendto: *ret = sendto(I(0), P(1), (size_t)a[2], I(3), P(4), U(5)); return true;
 	case SYS_recvfrom: *ret = recvfrom(I(0), P(1), (size_t)a[2], I(3), P(4), P(5)); return true;
 	case SYS_sendmsg: *ret = sendmsg(I(0), P(1), I(2)); return true;
@@ -169,10 +171,14 @@ static bool route_fd(long number, const long *a, long *ret)
 	}
 }
 
-/* The same for what names descriptors otherwise. */
-static bool route_other(long number, const long *a, long *ret)
+/* The same for what names descriptors otherwise, or takes them along. */
+static bool route_other(long number, long *a, long *ret)
 {
 	switch (number) {
+	case SYS_clone: *ret = clone_by_number(a); return true;
+	case SYS_sendmsg: *ret = sendmsg(I(0), P(1), I(2)); return true;
+	case SYS_recvmsg: *ret = recvmsg(I(0), P(1), I(2)); return true;
+	case SYS_close: *ret = close(I(0)); return true;
 	case SYS_socket: *ret = socket(I(0), I(1), I(2)); return true;
 	case SYS_dup3: *ret = dup3(I(0), I(1), I(2)); return true;
 #ifdef SYS_dup2
@@ -194,6 +200,14 @@ static bool route_other(long number, const long *a, long *ret)
 	case SYS_prctl: *ret = prctl(I(0), a[1], a[2], a[3], a[4]); return true;
 	case SYS_seccomp: confine_filter(); return false;
 	case SYS_execve: *ret = execve(P(0), P(1), P(2)); return true;
+	case SYS_execveat: *ret = execveat(I(0), P(1), P(2), P(3), I(4)); return true;
+	case SYS_prlimit64: *ret = prlimit(I(0), I(1), P(2), P(3)); return true;
+#ifdef SYS_fork
+	case SYS_fork: *ret = fork(); return true;
+	case SYS_vfork: *ret = vfork(); return true;
+	case SYS_epoll_create: *ret = epoll_create(I(0)); return true;
+	case SYS_setrlimit: *ret = setrlimit(I(0), P(1)); return true;
+#endif
 #ifdef SYS_io_uring_setup
 	case SYS_io_uring_setup: handover_all(); return false;
 #endif

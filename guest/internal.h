@@ -67,6 +67,8 @@ void fallback_complain(int why);
 
 /* --- process.c --------------------------------------------------------- */
 
+/* Of a child with memory of its own. */
+void process_before_fork(void);
 int process_close(int fd);
 /* fclose: libc closes the descriptor past us. */
 int process_fclose(FILE *f);

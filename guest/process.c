@@ -26,7 +26,14 @@
 #include <linux/close_range.h>
 
 #include "internal.h"
+#include "lock.h"
 #include "twin.h"
+
+void process_before_fork(void)
+{
+	epoll_before_fork();
+	lock_before_fork();
+}
 
 /* An entry that is being given up. */
 struct goodbye {

@@ -160,6 +160,16 @@ void waiter_abandon(struct channel *ch, struct waiter *w)
 	w->client = 0;
 }
 
+/* The program has used up its descriptors; what it waits with is the library's. */
+static int waiter_beyond(struct channel *ch, bool nonblock, struct waiter *w)
+{
+	bool entered = fd_room_enter();
+	int err = ch->via->waiter(ch, w->slot, nonblock, &w->fd);
+
+	fd_room_leave(entered);
+	return err;
+}
+
 int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w)
 {
 	struct waiter w = { .client = 0 };
@@ -176,6 +186,8 @@ int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w)
 	if (err)
 		return err;
 	err = ch->via->waiter(ch, w.slot, nonblock, &w.fd);
+	if (unlikely(err == -EMFILE))
+		err = waiter_beyond(ch, nonblock, &w);
 	if (err) {
 		slot_free(ch, w.slot);
 		return err;

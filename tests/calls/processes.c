@@ -4,6 +4,7 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stddef.h>
 #include <sys/epoll.h>
@@ -355,6 +356,81 @@ static void confined(void)
 	say_child("child", pid);
 }
 
+/* The parent goes on when the child has executed a program, or ended; not before. */
+static void vfork_waits(void)
+{
+	char *yes[] = { "true", NULL };
+	int way[2], fd[2];
+	pid_t pid;
+
+	NEED(pipe2(way, O_CLOEXEC | O_NONBLOCK));
+	stream_pair(fd);
+	for (int i = 0; i < 2; i++) {
+		char byte = 0;
+
+		pid = vfork();
+		if (!pid) {
+			nap_ms(30);
+			(void)!write(way[1], "x", 1);
+			if (i)
+				_exit(3);
+			execv("/bin/true", yes);
+			_exit(99);
+		}
+		say("waited %zd", read(way[0], &byte, 1));
+		say_child("vfork", pid);
+		send_all(fd[0], "x", 1);
+		recv_all(fd[1], &byte, 1);
+	}
+}
+
+/* Uses its parent's socket, one of its own, and closes both. */
+static int cloned(void *arg)
+{
+	int *fd = arg, own[2];
+
+	send_all(fd[0], "child", 5);
+	stream_pair(own);
+	send_all(own[0], "own", 3);
+	close(own[0]);
+	close(fd[0]);
+	close(fd[1]);
+	return 7;
+}
+
+static void clones(void)
+{
+	static char stack[65536] __attribute__((aligned(64)));
+	char text[6] = "";
+	int fd[2], status;
+	pid_t pid;
+
+	for (int i = 0; i < 4; i++) {
+		stream_pair(fd);
+		if (i == 0)
+			pid = clone(cloned, stack + sizeof(stack), SIGCHLD, fd);
+		else if (i == 1)
+			pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		else if (i == 2)
+			pid = (pid_t)syscall(SYS_clone, SIGCHLD | CLONE_VFORK, 0, 0, 0, 0);
+		else
+			pid = _Fork();
+		if (!pid)
+			_exit(cloned(fd));
+		NEED(pid);
+		recv_all(fd[1], text, 5);
+		say("%s", text);
+		NEED(waitpid(pid, &status, 0));
+		say("status %d", WEXITSTATUS(status));
+		send_all(fd[1], "still", 5);
+		recv_all(fd[0], text, 5);
+		say("%s", text);
+		close(fd[0]);
+		say("end %zd", recv(fd[1], text, 1, 0));
+		close(fd[1]);
+	}
+}
+
 const struct call_case cases[] = {
 	{ "child_serves", child_serves },
 	{ "both_accept", both_accept },
@@ -366,5 +442,7 @@ const struct call_case cases[] = {
 	{ "generations", generations },
 	{ "spawned", spawned },
 	{ "confined", confined },
+	{ "vfork_waits", vfork_waits },
+	{ "clones", clones },
 };
 const size_t case_count = COUNT(cases);
