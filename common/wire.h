@@ -158,9 +158,10 @@ struct canal_sock {
 	canal_u64 rcvtimeo_ns;           /* 0: for ever */
 	canal_u64 sndtimeo_ns;
 	canal_u32 ctl_lock;                  /* thread that connects or changes options */
-	canal_u32 busy_looks;                /* SO_BUSY_POLL, reserved */
-	canal_u32 peek_off;                  /* SO_PEEK_OFF, reserved */
+	canal_u32 rcvlowat;                  /* SO_RCVLOWAT; 0: was not set */
+	canal_u32 linger;                    /* SO_LINGER: seconds; 0: none */
 	canal_u32 owner;                     /* F_SETOWN */
+	canal_u64 peek_at;                   /* SO_PEEK_OFF: where in RX to peek next, plus 1 */
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */
 	struct canal_fifo rx CANAL_NEW_LINE; /* host produces */
 };

@@ -92,6 +92,17 @@ static inline bool rx_has(const struct canal_sock *s, size_t more_than)
 	return canal_load_acquire(&s->rx.tail) - canal_read_once(&s->rx.head) > more_than;
 }
 
+/* What recv and poll wait for; never more than RX can hold. */
+static inline size_t rx_lowat(const struct canal_sock *s)
+{
+	uint32_t most, lowat = canal_read_once(&s->rcvlowat);
+
+	if (likely(lowat <= 1))
+		return 1;
+	most = canal_read_once(&s->rx.limit) / 2;
+	return lowat < most ? lowat : most ? most : 1;
+}
+
 static inline uint64_t tx_limit(const struct canal_fifo *f)
 {
 	uint64_t limit = canal_read_once(&f->limit);

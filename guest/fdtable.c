@@ -119,10 +119,20 @@ int fd_install_socket(int fd, struct sock_ref ref)
 		.object = ref.s,
 		.number = ref.n,
 		.kind = FD_SOCKET,
-		.flags = ref.domain << 8 | ref.type,
+		.flags = ref.domain << 8 | ref.type |
+			 (canal_read_once(&ref.s->rcvlowat) > 1 ? SOCK_SLOWLY : 0),
 	};
 
 	return install(fd, &what);
+}
+
+void fd_slow_down(const struct canal_sock *s)
+{
+	uint32_t len = canal_read_once(&used_len);
+
+	for (uint32_t fd = 0; fd < len; fd++)
+		if (fd_sock((int)fd) == s)
+			(void)canal_fetch_or(&fd_table[fd].flags, (uint16_t)SOCK_SLOWLY);
 }
 
 bool fd_remove(int fd)

@@ -281,6 +281,9 @@ ssize_t stream_send(struct canal_sock *s, uint32_t n, const struct iovec *iov, i
 		    int flags);
 ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
 		    int flags);
+/* The same past the hot path. */
+ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
+			   int flags);
 ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags);
 ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags);
 /* The same without what comes by loopback (twin_io.c), and why it may not wait. */

@@ -20,36 +20,38 @@
 /* --- one buffer -------------------------------------------------------- */
 
 /* Apart, so that a stream's call does not fill a msghdr. */
-static __attribute__((noinline)) ssize_t dgram_send_one(struct sock_ref ref, struct iovec *iov,
+static __attribute__((noinline)) ssize_t other_send_one(struct sock_ref ref, struct iovec *iov,
 							int flags)
 {
 	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
 
-	return dgram_send(ref.s, ref.n, &m, flags);
+	return is_stream(ref) ? stream_send(ref.s, ref.n, iov, 1, flags)
+			      : dgram_send(ref.s, ref.n, &m, flags);
 }
 
-static __attribute__((noinline)) ssize_t dgram_recv_one(struct sock_ref ref, struct iovec *iov,
+static __attribute__((noinline)) ssize_t other_recv_one(struct sock_ref ref, struct iovec *iov,
 							int flags)
 {
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
 
-	return dgram_recv(ref.s, ref.n, &m, flags);
+	return is_stream(ref) ? stream_recv_slowly(ref.s, ref.n, iov, 1, flags)
+			      : dgram_recv(ref.s, ref.n, &m, flags);
 }
 
 static inline ssize_t io_send(struct sock_ref ref, const void *buf, size_t len, int flags)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
-	return is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
-			      : dgram_send_one(ref, &iov, flags);
+	return ref.way == SOCK_STREAM ? stream_send(ref.s, ref.n, &iov, 1, flags)
+				      : other_send_one(ref, &iov, flags);
 }
 
 static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int flags)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 
-	return is_stream(ref) ? stream_recv(ref.s, ref.n, &iov, 1, flags)
-			      : dgram_recv_one(ref, &iov, flags);
+	return ref.way == SOCK_STREAM ? stream_recv(ref.s, ref.n, &iov, 1, flags)
+				      : other_recv_one(ref, &iov, flags);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -138,8 +140,10 @@ static ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count,
 
 	if (ret < 0)
 		return ret;
-	if (is_stream(ref))
+	if (ref.way == SOCK_STREAM)
 		return stream_recv(ref.s, ref.n, iov, count, flags);
+	if (is_stream(ref))
+		return stream_recv_slowly(ref.s, ref.n, iov, count, flags);
 	return dgram_recv(ref.s, ref.n, &m, flags);
 }
 

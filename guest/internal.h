@@ -27,7 +27,11 @@ struct sock_ref {
 	uint32_t n;
 	uint8_t domain; /* AF_INET or AF_INET6 */
 	uint8_t type;   /* SOCK_STREAM or SOCK_DGRAM */
+	uint8_t way;    /* the same, or with SOCK_SLOWLY */
 };
+
+/* An option says how many bytes recv waits for: not the hot path's business. */
+#define SOCK_SLOWLY 0x80
 
 /* The socket behind a descriptor; s is NULL for every other one. */
 static inline struct sock_ref sock_of(int fd)
@@ -37,12 +41,15 @@ static inline struct sock_ref sock_of(int fd)
 	if (ref.s) {
 		ref.n = fd_table[fd].number;
 		ref.domain = fd_table[fd].flags >> 8;
-		ref.type = fd_table[fd].flags & 0xff;
+		ref.way = fd_table[fd].flags & 0xff;
+		ref.type = ref.way & ~SOCK_SLOWLY;
 	}
 	return ref;
 }
 
 int fd_install_socket(int fd, struct sock_ref ref);
+/* From now on all descriptors of @s that this process has are SOCK_SLOWLY. */
+void fd_slow_down(const struct canal_sock *s);
 int fd_next(int fd);
 int fd_next_own(int fd);
 

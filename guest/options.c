@@ -16,6 +16,7 @@
  * Ownership and threads: any thread. Failure: -errno, those of socket(7), tcp(7).
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -69,6 +70,38 @@ static int timeout_set(uint64_t *limit, const void *value, socklen_t len)
 	return 0;
 }
 
+/* --- how many bytes, and from where ------------------------------------- */
+
+static void lowat_set(struct canal_sock *s, const void *value)
+{
+	int lowat;
+
+	memcpy(&lowat, value, sizeof(lowat));
+	canal_write_once(&s->rcvlowat, lowat < 0 ? INT_MAX : lowat ? (uint32_t)lowat : 1u);
+	fd_slow_down(s);
+}
+
+static void peek_set(struct canal_sock *s, const void *value)
+{
+	int off;
+
+	memcpy(&off, value, sizeof(off));
+	canal_write_once(&s->peek_at,
+			 off < 0 ? 0 : canal_read_once(&s->rx.head) + (uint64_t)off + 1);
+}
+
+/* What canald's kernel says of a new one: it may not know the option. */
+static int option_noted(struct sock_ref ref, int level, int name, const void *value, int ret)
+{
+	if (ret || level != SOL_SOCKET)
+		return ret;
+	if (name == SO_RCVLOWAT && ref.type == SOCK_STREAM)
+		lowat_set(ref.s, value);
+	if (name == SO_PEEK_OFF)
+		peek_set(ref.s, value);
+	return 0;
+}
+
 /* --- getsockopt -------------------------------------------------------- */
 
 static int give_value(void *value, socklen_t *len, const void *from, socklen_t from_len)
@@ -93,6 +126,13 @@ static int timeout_get(const uint64_t *limit, void *value, socklen_t *len)
 	};
 
 	return give_value(value, len, &tv, sizeof(tv));
+}
+
+static int peek_get(const struct canal_sock *s, void *value, socklen_t *len)
+{
+	uint64_t at = canal_read_once(&s->peek_at), head = canal_read_once(&s->rx.head);
+
+	return give_int(value, len, !at ? -1 : at - 1 < head ? 0 : (int)(at - 1 - head));
 }
 
 /* What the guest knows itself; -ENOPROTOOPT for all else. */
@@ -145,7 +185,7 @@ static int get_call(struct sock_ref ref, int level, int name, void *value, sockl
  * 0, or the errno of a kernel that lacks it: filters and zero copy carry
  * pointers, kernel TLS and connection repair would change what canald reads.
  */
-static int refuse(int level, int name)
+static int refuse(struct sock_ref ref, int level, int name)
 {
 	if (level == SOL_SOCKET)
 		switch (name) {
@@ -155,9 +195,10 @@ static int refuse(int level, int name)
 		case SO_ATTACH_REUSEPORT_EBPF:
 		case SO_ZEROCOPY:
 		case SO_TIMESTAMPING:
-		case SO_PEEK_OFF:
 			return -EOPNOTSUPP;
 		}
+	if (level == SOL_SOCKET && name == SO_PEEK_OFF && ref.type != SOCK_STREAM)
+		return -EOPNOTSUPP;
 	if (level == IPPROTO_TCP)
 		switch (name) {
 		case TCP_ULP:
@@ -186,8 +227,11 @@ int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t 
 		if (ret != -ENOPROTOOPT)
 			return ret;
 	}
-	ret = refuse(level, name);
-	return ret ? ret : get_call(ref, level, name, value, len);
+	ret = refuse(ref, level, name);
+	if (!ret)
+		ret = get_call(ref, level, name, value, len);
+	return !ret && level == SOL_SOCKET && name == SO_PEEK_OFF ? peek_get(ref.s, value, len)
+								  : ret;
 }
 
 /* --- setsockopt -------------------------------------------------------- */
@@ -253,7 +297,7 @@ static void earlier_sent(struct canal_sock *s)
 int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
 {
 	uint64_t *limit = level == SOL_SOCKET ? timeout_of(ref.s, name) : NULL;
-	int ret = refuse(level, name);
+	int ret = refuse(ref, level, name);
 
 	if (ret)
 		return ret;
@@ -277,7 +321,7 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 		return set_post(ref, level, name, value);
 	if (ref.type == SOCK_DGRAM)
 		earlier_sent(ref.s);
-	return set_call(ref, level, name, value, len);
+	return option_noted(ref, level, name, value, set_call(ref, level, name, value, len));
 }
 
 /* --- ioctl ------------------------------------------------------------- */

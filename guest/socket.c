@@ -440,6 +440,7 @@ static void options_inherit(struct canal_sock *to, const struct canal_sock *from
 		(void)canal_fetch_or(&to->status, CANAL_STATUS_INLINE);
 	canal_write_once(&to->rcvtimeo_ns, canal_read_once(&from->rcvtimeo_ns));
 	canal_write_once(&to->sndtimeo_ns, canal_read_once(&from->sndtimeo_ns));
+	canal_write_once(&to->rcvlowat, canal_read_once(&from->rcvlowat));
 }
 
 static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)

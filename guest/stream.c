@@ -5,7 +5,7 @@
  * Purpose: a send that finds room and a recv that finds bytes are a copy and
  * one atomic store, with no system call. They are written straight here, in
  * send_small() and recv_ready(); all else (several buffers, chunk borders, a
- * full or empty FIFO, states, errors) goes through send_slow() and recv_slow().
+ * full or empty FIFO, states, errors) goes through send_slow() and stream_recv_slowly().
  *
  * Invariants
  *  1. Bytes lie in chunks of the table before tail says so (R1).
@@ -502,6 +502,28 @@ static uint64_t recv_span(struct recv_job *job, uint64_t *head, uint64_t tail)
 	return tail - *head;
 }
 
+/*
+ * SO_PEEK_OFF: what of RX a peek leaves out. It is a place, and not a distance as in the
+ * kernel, so that who consumes has nothing to change.
+ */
+static uint64_t peek_offset(const struct canal_sock *s, uint64_t head, uint64_t tail)
+{
+	uint64_t at = canal_read_once(&s->peek_at);
+
+	if (!at || at - 1 < head)
+		return 0;
+	return at - 1 < tail ? at - 1 - head : tail - head;
+}
+
+/* The next peek begins behind this one. */
+static void peek_on(struct canal_sock *s, size_t got)
+{
+	uint64_t at = canal_read_once(&s->peek_at), head = canal_read_once(&s->rx.head);
+
+	if (at)
+		canal_write_once(&s->peek_at, (at - 1 < head ? head + 1 : at) + got);
+}
+
 static void recv_locked(struct recv_job *job)
 {
 	struct canal_fifo *f = &job->s->rx;
@@ -516,6 +538,7 @@ static void recv_locked(struct recv_job *job)
 		job->got = 0;
 		job->seen = tail - head;
 		job->stopped = false;
+		head += peek_offset(job->s, head, tail);
 	}
 	if (hybrid_pays(job->total - job->got) && hybrid_pays(tail - head) &&
 	    !canal_fifo_marked(f, head) && !(job->flags & (MSG_PEEK | MSG_TRUNC))) {
@@ -614,8 +637,11 @@ static size_t recv_enough(const struct recv_job *job)
 {
 	uint64_t half = canal_read_once(&job->s->rx.limit) / 2;
 
-	if (!(job->flags & MSG_WAITALL))
-		return 1;
+	if (!(job->flags & MSG_WAITALL)) {
+		size_t lowat = rx_lowat(job->s);
+
+		return lowat < job->total || !job->total ? lowat : job->total;
+	}
 	if (!(job->flags & MSG_PEEK) || job->total <= half)
 		return job->total;
 	return half ? half : 1;
@@ -693,8 +719,8 @@ static ssize_t recv_queued(struct canal_sock *s, uint32_t n, const struct iovec 
 	return errqueue_recv(s, n, &m, flags);
 }
 
-static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_t n,
-						   const struct iovec *iov, int count, int flags)
+ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
+			   int flags)
 {
 	struct recv_job job = {
 		.s = s,
@@ -717,6 +743,8 @@ static __attribute__((noinline)) ssize_t recv_slow(struct canal_sock *s, uint32_
 		return recv_urgent(s, iov, (size_t)total, flags);
 	job.total = (size_t)total;
 	err = recv_loop(&job);
+	if (job.got && (flags & MSG_PEEK))
+		peek_on(s, job.got);
 	return job.got ? (ssize_t)job.got : err;
 }
 
@@ -728,5 +756,5 @@ ssize_t stream_recv(struct canal_sock *s, uint32_t n, const struct iovec *iov, i
 		if (likely(got))
 			return (ssize_t)got;
 	}
-	return recv_slow(s, n, iov, count, flags);
+	return stream_recv_slowly(s, n, iov, count, flags);
 }

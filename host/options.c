@@ -57,6 +57,7 @@ static bool allowed_socket(int name)
 	case SO_COOKIE:
 	case SO_PRIORITY:
 	case SO_BUSY_POLL:
+	case SO_PEEK_OFF:
 	case SO_MEMINFO:
 	case SO_TIMESTAMPNS:
 	case SO_BINDTODEVICE:
@@ -246,6 +247,19 @@ static void follow_buffers(struct sock *s, int name)
 		s->shared->rx.limit = s->rx_limit = s->heir_rx_limit;
 }
 
+/* As tcp_set_rcvlowat(): twice what the guest waits for. */
+static void follow_lowat(struct sock *s)
+{
+	uint32_t limit = s->rcvlowat > INT_MAX / 2 ? MAX_LIMIT : clamp_limit(2 * s->rcvlowat);
+
+	if (s->type != SOCK_STREAM ||
+	    limit <= (s->heir_rx_limit ? s->heir_rx_limit : DEFAULT_RX_LIMIT))
+		return;
+	s->heir_rx_limit = limit;
+	if (s->state != CANAL_SOCK_LISTENING)
+		s->shared->rx.limit = s->rx_limit = limit;
+}
+
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len)
 {
 	int r;
@@ -266,6 +280,7 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 			return -EINVAL;
 		memcpy(&s->rcvlowat, val, sizeof(s->rcvlowat));
 		s->rcvlowat = s->rcvlowat < 0 ? INT_MAX : s->rcvlowat ? s->rcvlowat : 1;
+		follow_lowat(s);
 		return 0;
 	}
 	r = sock_kernel(s);

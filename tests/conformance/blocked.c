@@ -303,6 +303,48 @@ static void close_does_not_wake_accept(void)
 	say_woken("accept", w);
 }
 
+/* --- SO_RCVLOWAT ------------------------------------------------------- */
+
+static long do_recv_many(int fd)
+{
+	char bytes[100];
+
+	return recv(fd, bytes, sizeof(bytes), 0);
+}
+
+static long do_peek_many(int fd)
+{
+	char bytes[100];
+
+	return recv(fd, bytes, sizeof(bytes), MSG_PEEK);
+}
+
+static void lowat_is_waited_for(void)
+{
+	const int five = 5;
+	int fd = connected(1);
+	struct waiter *peek, *poll, *epoll, *recv;
+
+	NEED(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &five, sizeof(five)));
+	peek = blocked(fd, do_peek_many);
+	poll = blocked(fd, do_poll);
+	epoll = blocked(fd, do_epoll);
+	peer_must("send 1 0 abc");
+	say_asleep("peek", peek);
+	say_asleep("poll", poll);
+	say_asleep("epoll", epoll);
+	peer_must("send 1 0 def");
+	say_woken("peek", peek);
+	say_woken("poll", poll);
+	say_woken("epoll", epoll);
+	say_result("recv", do_recv_many(fd));
+	recv = blocked(dup(fd), do_recv_many);
+	peer_must("send 1 0 abc");
+	say_asleep("recv", recv);
+	peer_must("close 1");
+	say_woken("recv", recv);
+}
+
 /* --- signals ----------------------------------------------------------- */
 
 static void interrupts(const char *what, int fd, long (*call)(int fd), int flags)
@@ -570,6 +612,7 @@ const struct call_case cases[] = {
 	{ "close_does_not_wake_recv", close_does_not_wake_recv },
 	{ "close_does_not_wake_poll", close_does_not_wake_poll },
 	{ "close_does_not_wake_accept", close_does_not_wake_accept },
+	{ "lowat_is_waited_for", lowat_is_waited_for },
 	{ "eintr_recv", eintr_recv },
 	{ "eintr_read", eintr_read },
 	{ "eintr_recvmsg", eintr_recvmsg },

@@ -11,7 +11,6 @@ LATER = "an error of the way is told by a later call"
 ORDER = "options of the host's TCP that it refuses, or has no use for"
 JOIN = "a connection that the switch joined has no TCP of its own"
 FASTOPEN = "MSG_FASTOPEN and TCP_FASTOPEN_CONNECT are refused"
-LOWAT = "SO_RCVLOWAT has no effect"
 
 BY_REASON = {
     SIGIO: {"async": ["bytes_arrive", "datagram_arrives", "connection_arrives", "the_end_arrives", "another_signal",
@@ -19,9 +18,8 @@ BY_REASON = {
     OOB: {"oob": ["sigurg"]},
     CLOSE: {"blocked": ["close_does_not_wake_recv", "close_does_not_wake_poll", "close_does_not_wake_accept"]},
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},
-    ORDER: {"options": ["tcp_options_new", "tcp_options_connected"], "stream": ["peek_off"]},
+    ORDER: {"options": ["tcp_options_new", "tcp_options_connected"]},
     FASTOPEN: {"tcp": ["fastopen_sendto", "fastopen_refused", "fastopen_sendmsg", "fastopen_connect"]},
-    LOWAT: {"stream": ["lowat_holds_back"]},
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
     "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
     "states of a socket after its end": {"endings": ["shutdown_after_the_end"]},

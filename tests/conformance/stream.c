@@ -459,6 +459,22 @@ static void peek_off(void)
 
 	TELL(getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, &len));
 	TELL(setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off)));
+	peer_must("send 1 0 abcdef");
+	wait_bytes(fd, 6);
+	say_bytes("peek 2", receive(fd, 2, MSG_PEEK), data);
+	say_bytes("peek 2 more", receive(fd, 2, MSG_PEEK), data);
+	say_bytes("recv 1", receive(fd, 1, 0), data);
+	TELL(getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, &len));
+	say("%d", off);
+	say_bytes("peek the rest", receive(fd, 10, MSG_PEEK), data);
+	say_bytes("peek behind", receive(fd, 10, MSG_PEEK | MSG_DONTWAIT), data);
+	say_bytes("recv 5", receive(fd, 5, 0), data);
+	peer_must("send 1 0 xyz");
+	wait_bytes(fd, 3);
+	say_bytes("peek 2", receive(fd, 2, MSG_PEEK), data);
+	off = -1;
+	TELL(setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off)));
+	say_bytes("peek from the beginning", receive(fd, 2, MSG_PEEK), data);
 }
 
 static void not_connected(void)
