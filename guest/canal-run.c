@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "limit_as.h"
 #include "paths.h"
 #include "run.h"
 
@@ -379,6 +380,15 @@ __attribute__((noreturn)) static void command_missing(const char *name, int erro
 	die(STATUS_CANNOT_RUN, "%s: %s: check its name", name, strerror(-error));
 }
 
+/* A limit of the address space is the command's; libcanal's share comes on top where that may be. */
+static void address_space_widen(void)
+{
+	struct rlimit limit;
+
+	if (limit_as(NULL, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		(void)limit_as(&limit, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *given = canal_paths_given();
@@ -400,6 +410,7 @@ int main(int argc, char **argv)
 	if (given)
 		socket_export(given);
 	library_preload(library);
+	address_space_widen();
 	execv(path, command);
 	die(STATUS_CANNOT_RUN, "%s: %s: check what it is", path, strerror(errno));
 }

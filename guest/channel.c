@@ -21,6 +21,7 @@
 #include <linux/membarrier.h>
 #include <string.h>
 
+#include "exec.h"
 #include "handover.h"
 #include "internal.h"
 #include "lock.h"
@@ -64,7 +65,7 @@ static int channel_attach_by(const struct transport *via, const char *path, stru
 static int channel_attach_to(struct channel *ch, uint64_t id, uint64_t token)
 {
 	char path[CANAL_PATHS_LEN];
-	int err = canal_paths_find(NULL, path, sizeof(path));
+	int err = canal_paths_find(exec_socket(), path, sizeof(path));
 
 	*ch = (struct channel){ .via = &transport_local, .ref_min = SIZE_MAX };
 	err = err ? err : attach_local_to(ch, path, id, token);
@@ -82,7 +83,7 @@ static int channel_attach_local(struct channel *ch)
 	own_id = 0;
 	if (id && !channel_attach_to(ch, id, own_token))
 		return 0;
-	err = canal_paths_find(NULL, path, sizeof(path));
+	err = canal_paths_find(exec_socket(), path, sizeof(path));
 	return err ? err : channel_attach_by(&transport_local, path, ch);
 }
 
@@ -106,7 +107,7 @@ static int channel_attach(void)
 	struct channel ch = { .client = 0 };
 	int err = -ENODEV;
 
-	if (!canal_paths_given() && attach_vm_present())
+	if (!exec_socket() && attach_vm_present())
 		err = channel_attach_by(&transport_vm, TRANSPORT_VM_DEVICE, &ch);
 	if (err)
 		err = channel_attach_local(&ch);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "common/paths.h"
 #include "exec.h"
 #include "handover.h"
 #include "sys.h"
@@ -35,8 +36,13 @@
 #define START_MS 2000
 #define CHANNEL "CANAL_CHANNEL" /* id:token, for the program itself only */
 
+enum { KEPT_PRELOAD, KEPT_SOCKET };
 static const char *const kept_name[EXEC_KEPT] = {
-	"LD_PRELOAD", "CANAL_SOCKET", "CANAL_FALLBACK", "CANAL_LOG", "CANAL_REF_MIN",
+	[KEPT_PRELOAD] = "LD_PRELOAD",
+	[KEPT_SOCKET] = "CANAL_SOCKET",
+	"CANAL_FALLBACK",
+	"CANAL_LOG",
+	"CANAL_REF_MIN",
 };
 static char *kept[EXEC_KEPT]; /* "NAME=value" */
 
@@ -74,6 +80,16 @@ void exec_keep(void)
 	}
 }
 
+const char *exec_socket(void)
+{
+	const char *given = canal_paths_given();
+
+	if (given || !kept[KEPT_SOCKET])
+		return given;
+	given = strchr(kept[KEPT_SOCKET], '=') + 1;
+	return given[0] ? given : NULL;
+}
+
 size_t exec_count(char *const envp[])
 {
 	size_t count = 0;
@@ -95,7 +111,7 @@ static const char *find(char *const envp[], const char *name)
 
 static bool is_cleared(char *const envp[])
 {
-	return libcanal_preloaded && kept[0] && !find(envp, "LD_PRELOAD") &&
+	return libcanal_preloaded && kept[KEPT_PRELOAD] && !find(envp, "LD_PRELOAD") &&
 	       !find(envp, "CANAL_SOCKET");
 }
 

@@ -11,6 +11,8 @@
 
 /* At the start: what of the environment a program needs that is started under libcanal. */
 void exec_keep(void);
+/* What CANAL_SOCKET says, or said before the program cleared its environment; NULL: nothing. */
+const char *exec_socket(void);
 
 /* Entries that exec_environment() may add to an environment. */
 #define EXEC_KEPT 5

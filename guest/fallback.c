@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/paths.h"
+#include "exec.h"
 #include "internal.h"
 #include "trace.h"
 
@@ -68,7 +69,7 @@ void fallback_complain(int why)
 			  strerror(attach_vm_failure()), device_advice(attach_vm_failure()));
 		return;
 	}
-	if (canal_paths_find(NULL, path, sizeof(path)) < 0)
+	if (canal_paths_find(exec_socket(), path, sizeof(path)) < 0)
 		path[0] = 0;
 	guest_log("%s: %s: no canald there; start it with: canald --socket %s, "
 		  "or allow the kernel's sockets with CANAL_FALLBACK=allow",

@@ -9,7 +9,9 @@
 #include <sys/resource.h>
 
 #include "intercept.h"
+#include "limit_as.h"
 #include "sys.h"
+#include "user.h"
 
 EXPORT int chroot(const char *path)
 {
@@ -18,41 +20,62 @@ EXPORT int chroot(const char *path)
 	return real(chroot)(path);
 }
 
-static int limit(int resource, const struct rlimit *to)
+static int of_program(int resource, const struct rlimit *to, struct rlimit *old)
 {
-	libcanal_init();
-	if (resource != RLIMIT_NOFILE)
-		return real(setrlimit)(resource, to);
-	confine_prepare(false);
-	return fd_room_limit(to);
+	int err;
+
+	if (resource == RLIMIT_NOFILE && to)
+		confine_prepare(false);
+	if (resource == RLIMIT_NOFILE && to && !old)
+		return fd_room_limit(to);
+	if (resource != RLIMIT_AS || !libcanal_preloaded)
+		return (int)give(sys_call4(SYS_prlimit64, 0, resource, to, old));
+	err = to ? user_readable(to, sizeof(*to)) : 0;
+	if (!err && old)
+		err = user_writable(old, sizeof(*old));
+	if (!err && to)
+		confine_prepare(true); /* then little of what the kernel gives is left */
+	return (int)give(err ? err : limit_as(to, old));
 }
 
 EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *to)
 {
-	return limit((int)resource, to);
+	libcanal_init();
+	return of_program((int)resource, to, NULL);
+}
+
+/* libcanal_init() itself comes here. */
+EXPORT int getrlimit(__rlimit_resource_t resource, struct rlimit *got)
+{
+	return of_program((int)resource, NULL, got);
+}
+
+EXPORT int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlimit *to,
+		   struct rlimit *old)
+{
+	libcanal_init();
+	if (pid && pid != (pid_t)sys_call2(SYS_getpid, 0, 0))
+		return real(prlimit)(pid, (int)resource, to, old);
+	return of_program((int)resource, to, old);
 }
 
 _Static_assert(sizeof(struct rlimit) == sizeof(struct rlimit64), "setrlimit64 is setrlimit");
 
 EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *to)
 {
-	return limit((int)resource, (const struct rlimit *)(const void *)to);
+	return setrlimit(resource, (const struct rlimit *)(const void *)to);
 }
 
-EXPORT int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlimit *to,
-		   struct rlimit *was)
+EXPORT int getrlimit64(__rlimit_resource_t resource, struct rlimit64 *got)
 {
-	libcanal_init();
-	if (resource == RLIMIT_NOFILE && to)
-		confine_prepare(false);
-	return real(prlimit)(pid, (int)resource, to, was);
+	return getrlimit(resource, (struct rlimit *)(void *)got);
 }
 
 EXPORT int prlimit64(pid_t pid, __rlimit_resource_t resource, const struct rlimit64 *to,
-		     struct rlimit64 *was)
+		     struct rlimit64 *old)
 {
 	return prlimit(pid, resource, (const struct rlimit *)(const void *)to,
-		       (struct rlimit *)(void *)was);
+		       (struct rlimit *)(void *)old);
 }
 
 /* glibc, too, takes four arguments, however many there are. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "intercept.h"
@@ -207,6 +208,7 @@ static bool route_other(long number, long *a, long *ret)
 	case SYS_vfork: *ret = vfork(); return true;
 	case SYS_epoll_create: *ret = epoll_create(I(0)); return true;
 	case SYS_setrlimit: *ret = setrlimit(I(0), P(1)); return true;
+	case SYS_getrlimit: *ret = getrlimit(I(0), P(1)); return true;
 #endif
 #ifdef SYS_io_uring_setup
 	case SYS_io_uring_setup: handover_all(); return false;

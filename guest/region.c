@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "guest.h"
+#include "internal.h"
 #include "sys.h"
 #include "transport.h"
 
@@ -52,6 +53,17 @@ static void region_tables(struct channel *ch)
 					    .stride = r->sub.stride };
 }
 
+static int no_room(uint64_t len)
+{
+	static uint32_t told;
+
+	if (!canal_xchg(&told, 1u))
+		guest_log("no room for %llu MB in the address space of this program: raise its "
+			  "limit (ulimit -v)",
+			  (unsigned long long)len >> 20);
+	return -ENOMEM;
+}
+
 int region_map(struct channel *ch, int fd, uint64_t len)
 {
 	struct canal_region *r;
@@ -59,6 +71,8 @@ int region_map(struct channel *ch, int fd, uint64_t len)
 	if (len < sizeof(*r))
 		return -EPROTO;
 	r = (void *)sys_call6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if ((unsigned long)r == -(unsigned long)ENOMEM)
+		return no_room(len);
 	if ((unsigned long)r > -4096UL)
 		return (int)(long)r;
 	if (r->magic != CANAL_WIRE_MAGIC || r->version != CANAL_WIRE_VERSION ||

@@ -9,6 +9,7 @@
  *	helper late FD		waits with poll() for a line, echoes it, shuts down
  *	helper take FD		receives a descriptor from FD, a UNIX socket: echo there
  *	helper accept FD	accepts one connection and echoes there
+ *	helper limited FD	the same, and before it RLIMIT_AS as it finds it
  *	helper who FD		accepts one, once poll() says so, and tells who it is
  *	helper answer FD	sends one datagram back to where it came from
  *	helper have FD		ends
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -156,6 +158,17 @@ static int dial(int fd, int port)
 	return write(fd, "dialled", 7) == 7 ? 0 : fail("write");
 }
 
+static int limited(int fd)
+{
+	int c = accept(fd, NULL, NULL);
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_AS, &limit) ||
+	    dprintf(c, "%lu of %lu\n", limit.rlim_cur, limit.rlim_max) < 0)
+		return fail("getrlimit");
+	return echo(c, toupper);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = argc > 2 ? atoi(argv[2]) : -1;
@@ -176,6 +189,8 @@ int main(int argc, char **argv)
 		return take(fd);
 	if (!strcmp(argv[1], "accept"))
 		return echo(accept(fd, NULL, NULL), toupper);
+	if (!strcmp(argv[1], "limited"))
+		return limited(fd);
 	if (!strcmp(argv[1], "have"))
 		return 0;
 	if (!strcmp(argv[1], "who"))

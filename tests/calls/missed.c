@@ -9,6 +9,8 @@
 #include <limits.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 extern char **environ;
@@ -481,6 +483,50 @@ static void exec_cleared(void)
 	say_child("helper", pid);
 }
 
+/* What a program forgets of its environment, libcanal knows. */
+static void cleared(void)
+{
+	int fd[2];
+
+	NEED(clearenv());
+	stream_pair(fd);
+	put(fd[0], "here");
+	expect(fd[1], "here");
+}
+
+static void say_limit(const char *what)
+{
+	struct rlimit limit;
+
+	NEED(getrlimit(RLIMIT_AS, &limit));
+	say("%s: %lu of %lu", what, limit.rlim_cur, limit.rlim_max);
+}
+
+/* An address space that libcanal's memory would not fit in: it is not the program's. */
+static void exec_limited(void)
+{
+	const struct rlimit wanted = { 300000001, 400000000 }, wrong = { 2, 1 };
+	struct rlimit before;
+	struct name name;
+	int fd = listener(&name), c = NEED(socket(family, SOCK_STREAM, 0));
+	pid_t pid;
+
+	TELL(setrlimit(RLIMIT_AS, &wanted));
+	say_limit("limit");
+	TELL(setrlimit(RLIMIT_AS, &wrong));
+	TELL(prlimit(getpid(), RLIMIT_AS, &(struct rlimit){ 200 << 20, 200 << 20 }, &before));
+	say("before: %lu of %lu", before.rlim_cur, before.rlim_max);
+	TELL(mmap(NULL, 256 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+	pid = start(false, "limited", fd, c);
+	close(fd);
+	NEED(connect(c, sa(&name), name.len));
+	expect(c, "209715200 of 209715200\n");
+	put(c, "said");
+	expect(c, "SAID");
+	close(c);
+	say_child("helper", pid);
+}
+
 static void exec_listener(void)
 {
 	struct name name;
@@ -700,6 +746,8 @@ const struct call_case cases[] = {
 	{ "exec_says", exec_says },
 	{ "exec_named", exec_named },
 	{ "exec_cleared", exec_cleared },
+	{ "cleared", cleared },
+	{ "exec_limited", exec_limited },
 	{ "exec_listener", exec_listener },
 	{ "exec_backlog", exec_backlog },
 	{ "closed_on_exec", closed_on_exec },
