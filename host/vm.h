@@ -5,7 +5,8 @@
  *	attach_ivshmem.c	QEMU's ivshmem server; what is kept across a restart
  *	passed.c		descriptors that the service manager gives and keeps
  *	guestmem.c		the guest's RAM: ranges, channels, translation
- *	mail.c			requests of canal.ko
+ *	mail.c			requests of canal.ko: the ring, passes, RESET
+ *	vm_channel.c		those about channels; how channels wake and end
  *	irq.c			interrupts, which no QEMU can make wait
  *	ref.c			transfers by reference
  *
@@ -143,6 +144,28 @@ struct vm {
 	uint64_t deaf_until_ns;
 	struct vm_channel channel[CANAL_MAIL_CHANNELS];
 };
+
+/* The answer comes later. */
+#define MAIL_LATER 1000000
+
+/* Answers the request at @pos; @waited: a program sleeps until then. */
+void mail_answer(struct vm *vm, uint64_t pos, int result, bool waited);
+/* Counts @rule, and says @what in the log. Return: @result. */
+int mail_refuse(const struct vm *vm, enum broken rule, int result, const char *what);
+/* In the middle of a pass: has a descriptor been closed meanwhile? */
+void mail_hear(struct vm *vm);
+
+/* --- vm_channel.c ------------------------------------------------------ */
+
+/* OPEN, and requests that name a channel: the result, MAIL_LATER, or RULE_BROKEN. */
+int vm_open(struct vm *vm, const struct canal_mail *m, uint64_t pos);
+int vm_channel_serve(struct vm *vm, const struct canal_mail *m, uint64_t pos);
+/* Some more of the channel that is being opened. */
+void vm_open_go_on(struct vm *vm);
+/* Ends channels that are closed and do not get their bytes sent. */
+void vm_closes_limit(struct vm *vm);
+/* All of them, at once, and the RAM; nothing is under way between two passes. */
+void vm_channels_drop(struct vm *vm);
 
 /* --- irq.c ------------------------------------------------------------- */
 
