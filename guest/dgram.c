@@ -24,6 +24,7 @@
 #include "data.h"
 #include "errqueue.h"
 #include "handover.h"
+#include "keep.h"
 #include "twin.h"
 
 #define DGRAM_MOST_IPV4 65507
@@ -155,7 +156,7 @@ static int dgram_state(struct canal_sock *s)
 	return canal_read_once(&s->shut) & 2 ? -EPIPE : data_take_error(s);
 }
 
-static int send_record(struct dgram_job *job)
+static inline int send_loop(struct dgram_job *job)
 {
 	struct canal_sock *s = job->s;
 	int64_t deadline = 0;
@@ -183,6 +184,14 @@ static int send_record(struct dgram_job *job)
 		if (err)
 			return err;
 	}
+}
+
+static int send_record(struct dgram_job *job)
+{
+	int err = send_loop(job);
+
+	keep_over();
+	return err;
 }
 
 /* Where to: the name given, or the peer. */
@@ -334,8 +343,8 @@ bool dgram_arrived(void *sock)
 }
 
 /* 1: got one, 0: shut down and empty, or -errno. */
-static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
-		       int flags, struct dgram_got *got)
+static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
+			    int flags, struct dgram_got *got)
 {
 	int64_t deadline = 0;
 	int r;
@@ -365,6 +374,15 @@ static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m,
 		if (r)
 			return r == -EPIPE ? -ECONNRESET : r;
 	}
+}
+
+static int recv_record(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
+		       int flags, struct dgram_got *got)
+{
+	int r = recv_loop(s, n, m, room, flags, got);
+
+	keep_over();
+	return r;
 }
 
 ssize_t dgram_recv(struct canal_sock *s, uint32_t n, struct msghdr *m, int flags)

@@ -20,6 +20,7 @@
  *	twin.c		loopback of a virtual machine, which is the guest's own
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
+ *	keep.c		close() while another thread waits
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
  *	resolve*.c	names: resolve.h

@@ -26,6 +26,7 @@
 #include <linux/close_range.h>
 
 #include "internal.h"
+#include "keep.h"
 #include "lock.h"
 #include "twin.h"
 
@@ -47,6 +48,7 @@ static struct goodbye forget(int fd)
 
 	bye.last = fd_remove(fd);
 	if (bye.was.kind == FD_SOCKET && bye.last) {
+		keep_open(fd, bye.was.number);
 		if (twin_any())
 			twin_drop(bye.was.number);
 		epoll_forget(fd);

@@ -26,6 +26,7 @@
 
 #include "epoll_set.h"
 #include "handover.h"
+#include "keep.h"
 #include "twin.h"
 
 #define NS_PER_S 1000000000LL
@@ -48,8 +49,11 @@ struct look {
 	uint32_t count;
 	bool select;
 	uint32_t canal_count, set_count, kernel_count;
-	uint32_t twin_count;   /* of kernel_count: twins of canal sockets */
-	uint32_t only;         /* number of the only canal socket, or CANAL_NONE */
+	uint32_t twin_count;          /* of kernel_count: twins of canal sockets */
+	uint32_t only;                /* number of the only canal socket, or CANAL_NONE */
+	uint32_t only_at;             /* where in fds it is */
+	struct canal_sock *only_sock; /* it is waited for also when its number is closed */
+	uint32_t only_generation;
 	struct pollfd *kernel; /* of fds what is not canal's, and twins; room for the bell */
 	uint32_t *index;       /* where in fds each of those is */
 	uint32_t room;         /* entries of these two, but for the bell */
@@ -131,6 +135,15 @@ static __attribute__((noinline)) bool has_changed(const struct look *l)
 	return changed;
 }
 
+/* The canal socket of an entry, or NULL. */
+static inline struct canal_sock *sock_at(const struct look *l, uint32_t i)
+{
+	if (l->only == CANAL_NONE || i != l->only_at)
+		return fd_sock(l->fds[i].fd);
+	return canal_read_once(&l->only_sock->generation) == l->only_generation ? l->only_sock
+										: NULL;
+}
+
 static int look_canal(struct look *l)
 {
 	uint32_t seen = 0;
@@ -138,12 +151,15 @@ static int look_canal(struct look *l)
 
 	for (uint32_t i = 0; i < l->count; i++) {
 		struct pollfd *p = &l->fds[i];
-		struct canal_sock *s = fd_sock(p->fd);
+		struct canal_sock *s = sock_at(l, i);
 
 		if (!s)
 			continue;
 		seen++;
 		p->revents = (short)ready_events(s, (uint16_t)p->events) & interest(l, p);
+		/* Whoever is woken by a socket that was closed looks for it by its number. */
+		if (p->revents && fd_sock(p->fd) != s)
+			p->revents = l->select ? 0 : POLLNVAL;
 		ready += p->revents != 0;
 	}
 	if (unlikely(seen != l->canal_count))
@@ -198,6 +214,7 @@ static void sort_out(struct look *l)
 			continue;
 		if (fd_sock(p->fd)) {
 			l->only = l->canal_count++ ? CANAL_NONE : fd_table[p->fd].number;
+			l->only_at = i;
 			if (twin_any())
 				sort_twins(l, i);
 			continue;
@@ -205,6 +222,10 @@ static void sort_out(struct look *l)
 		l->set_count += epoll_is_ours(p->fd);
 		l->kernel[l->kernel_count] = *p;
 		l->index[l->kernel_count++] = i;
+	}
+	if (l->only != CANAL_NONE) {
+		l->only_sock = channel_sock(&the_channel, l->only);
+		l->only_generation = canal_read_once(&l->only_sock->generation);
 	}
 }
 
@@ -312,7 +333,7 @@ static const struct timespec *time_left(int64_t deadline, struct timespec *ts)
 static void arm_sockets(const struct look *l, uint32_t slot)
 {
 	for (uint32_t i = 0; i < l->count; i++) {
-		struct canal_sock *s = fd_sock(l->fds[i].fd);
+		struct canal_sock *s = sock_at(l, i);
 		short events = l->fds[i].events;
 
 		if (!s)
@@ -408,6 +429,8 @@ static int sleep_once(struct look *l, int64_t deadline, const sigset_t *mask, bo
 		canal_write_once(&ch->dead, true);
 	if (waiter_borrow(ch, &spare, &w) < 0)
 		return sleep_poorly(l, deadline, mask, ret_again);
+	if (w != &spare && l->only != CANAL_NONE)
+		keep_begin(w->slot, l->only);
 	n = sleep_armed(l, ch, w, deadline, mask, ret_again);
 	waiter_return(ch, w);
 	return n;
@@ -493,7 +516,9 @@ static int run(struct look *l, const struct timespec *timeout, const sigset_t *m
 	if (l->room <= FEW) {
 		l->kernel = room.kernel;
 		l->index = room.index;
-		return look_and_wait(l, timeout, mask);
+		n = look_and_wait(l, timeout, mask);
+		keep_over();
+		return n;
 	}
 	pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pages == MAP_FAILED)
@@ -501,6 +526,7 @@ static int run(struct look *l, const struct timespec *timeout, const sigset_t *m
 	l->kernel = pages;
 	l->index = (uint32_t *)(void *)(l->kernel + l->room + 1);
 	n = look_and_wait(l, timeout, mask);
+	keep_over();
 	munmap(pages, len);
 	return n;
 }

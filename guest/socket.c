@@ -30,6 +30,7 @@
 #include "data.h"
 #include "handover.h"
 #include "internal.h"
+#include "keep.h"
 #include "twin.h"
 #include "user.h"
 
@@ -469,7 +470,7 @@ static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint3
 	return no_network(ret);
 }
 
-static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+static int accept_loop(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
 {
 	int64_t deadline = data_deadline(&ref.s->rcvtimeo_ns);
 	int ret = accept_take(ch, ref, flags, ret_n);
@@ -482,6 +483,14 @@ static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint3
 			return no_network(waited);
 		ret = accept_take(ch, ref, flags, ret_n);
 	}
+	return ret;
+}
+
+static int accept_wait(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)
+{
+	int ret = accept_loop(ch, ref, flags, ret_n);
+
+	keep_over();
 	return ret;
 }
 
@@ -578,8 +587,11 @@ static int connect_wait(struct channel *ch, struct sock_ref ref, int late)
 			      data_deadline(&ref.s->sndtimeo_ns));
 
 	if (ret == -EAGAIN)
-		return late;
-	return ret < 0 ? no_network(ret) : connect_result(ref.s);
+		ret = late;
+	else
+		ret = ret < 0 ? no_network(ret) : connect_result(ref.s);
+	keep_over();
+	return ret;
 }
 
 static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
@@ -619,6 +631,7 @@ static int dissolve_stream(struct channel *ch, struct sock_ref ref, struct canal
 	lock_drop(&ref.s->rx.rx_lock);
 	lock_drop(&ref.s->tx.tx_lock);
 	lock_drop(&ref.s->ctl_lock);
+	keep_over();
 	return no_network(ret);
 }
 

@@ -28,6 +28,7 @@
 #include "errqueue.h"
 #include "handover.h"
 #include "hybrid.h"
+#include "keep.h"
 #include "sys.h"
 
 /* A long send or recv tells the host after this many bytes: it works meanwhile. */
@@ -369,6 +370,7 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 	err = hybrid_pays(job.left) && !job.urgent && send_open(s) ? send_by_ref(&job) : 0;
 	if (!err)
 		err = send_loop(&job);
+	keep_over();
 	if (job.sent || !err)
 		return (ssize_t)job.sent;
 	if (err != -EPIPE)
@@ -745,6 +747,7 @@ ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec 
 	err = recv_loop(&job);
 	if (job.got && (flags & MSG_PEEK))
 		peek_on(s, job.got);
+	keep_over();
 	return job.got ? (ssize_t)job.got : err;
 }
 

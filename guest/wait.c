@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "guest.h"
+#include "keep.h"
 #include "lock.h"
 #include "sys.h"
 
@@ -211,6 +212,7 @@ void waiter_release(struct channel *ch, struct waiter *w)
 static void own_release(void *unused)
 {
 	(void)unused;
+	keep_over(); /* cancelled in a call */
 	if (!own_waiter.client || own_waiter.client != the_channel.client)
 		return;
 	wait_trim(&the_channel);
@@ -295,6 +297,7 @@ void wait_after_fork(void)
 			fd_close_own((int)(uint32_t)parked[i] - 1);
 		parked[i] = 0;
 	}
+	keep_after_fork();
 	own_waiter.client = 0;
 	own_busy = false;
 	lock_self = 0;
@@ -451,6 +454,8 @@ int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int w
 	if (waiter_borrow(ch, &spare, &w))
 		return sleep_poorly(ch, ready, arg, deadline);
 	canal_write_once(&ch->wait[w->slot].sock, number);
+	if (w == &own_waiter)
+		keep_begin(w->slot, number);
 	while (!ready(arg) && !err)
 		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, s, w, words, ready, arg, deadline);
 	waiter_return(ch, w);

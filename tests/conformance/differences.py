@@ -6,7 +6,6 @@ Each reason has a line in docs/compatibility.md. The test fails when a case does
 
 SIGIO = "no signal of O_ASYNC or SIGURG comes"
 OOB = "urgent data is not carried"
-CLOSE = "close() wakes who waits in a call on the same socket"
 LATER = "an error of the way is told by a later call"
 ORDER = "options of the host's TCP that it refuses, or has no use for"
 JOIN = "a connection that the switch joined has no TCP of its own"
@@ -16,7 +15,6 @@ BY_REASON = {
     SIGIO: {"async": ["bytes_arrive", "datagram_arrives", "connection_arrives", "the_end_arrives", "another_signal",
                       "by_ioctl", "owner_read_back", "each_arrival", "of_a_child"]},
     OOB: {"oob": ["sigurg"]},
-    CLOSE: {"blocked": ["close_does_not_wake_recv", "close_does_not_wake_poll", "close_does_not_wake_accept"]},
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},
     ORDER: {"options": ["tcp_options_new", "tcp_options_connected"]},
     FASTOPEN: {"tcp": ["fastopen_sendto", "fastopen_refused", "fastopen_sendmsg", "fastopen_connect"]},
