@@ -408,8 +408,9 @@ static int sleep_once(struct epoll_set *es, int epfd, struct epoll_event *ev, in
 	return kernel + canal ? kernel + canal : n < 0 ? n : 0;
 }
 
-static int wait_both(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
-		     int64_t deadline, const sigset_t *mask)
+static __attribute__((noinline)) int wait_both(struct epoll_set *es, int epfd,
+					       struct epoll_event *ev, int max, int64_t deadline,
+					       const sigset_t *mask)
 {
 	bool again = false;
 	int n;
@@ -485,10 +486,13 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	}
 	wait_arrival(&the_channel);
 	waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
-	n = look_once(es, epfd, ev, max, waits);
-	if (unlikely(canal_read_once(&handover_met))) {
-		handover_sweep(); /* from now on the kernel's members */
-		n = n ? n : look_once(es, epfd, ev, max, waits);
+	for (;;) {
+		n = look_once(es, epfd, ev, max, waits);
+		if (likely(!canal_read_once(&handover_met)))
+			break;
+		handover_sweep(); /* those are the kernel's members from now on */
+		if (n)
+			break;
 	}
 	if (n || !waits)
 		return n;

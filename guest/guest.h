@@ -266,7 +266,14 @@ void wait_trim(struct channel *ch);
  * its own channel arrives first, as it does over loopback. Programs that talk to
  * themselves count on it. Waits for some microseconds at most.
  */
-void wait_arrival(const struct channel *ch);
+void wait_inward(const struct channel *ch);
+extern __thread bool wait_has_inward
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+static inline void wait_arrival(const struct channel *ch)
+{
+	if (__builtin_expect(wait_has_inward, 0))
+		wait_inward(ch);
+}
 /* No TX chunk is left: takes those of a socket that ended or has nothing to send.
  * False: none found. */
 bool wait_scavenge(struct channel *ch);

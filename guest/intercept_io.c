@@ -17,24 +17,30 @@
 #define USER_MOST (1ul << 47)
 #define MMSG_MAX 1024 /* the kernel's own limit for one call */
 
+/* In the callers: a call of a few bytes would pay for each function in between. */
+#define HOT static inline __attribute__((always_inline))
+
 /* --- one buffer -------------------------------------------------------- */
 
 /* Apart, so that a stream's call does not fill a msghdr. */
-static __attribute__((noinline)) ssize_t other_send_one(struct sock_ref ref, struct iovec *iov,
+static __attribute__((noinline)) ssize_t other_send_iov(struct sock_ref ref,
+							const struct iovec *iov, size_t count,
 							int flags)
 {
-	const struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
+	/* the iovec is only read */
+	const struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 
-	return is_stream(ref) ? stream_send(ref.s, ref.n, iov, 1, flags)
+	return is_stream(ref) ? stream_send(ref.s, ref.n, iov, (int)count, flags)
 			      : dgram_send(ref.s, ref.n, &m, flags);
 }
 
-static __attribute__((noinline)) ssize_t other_recv_one(struct sock_ref ref, struct iovec *iov,
+static __attribute__((noinline)) ssize_t other_recv_iov(struct sock_ref ref,
+							const struct iovec *iov, size_t count,
 							int flags)
 {
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 1 };
+	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 
-	return is_stream(ref) ? stream_recv_slowly(ref.s, ref.n, iov, 1, flags)
+	return is_stream(ref) ? stream_recv_slowly(ref.s, ref.n, iov, (int)count, flags)
 			      : dgram_recv(ref.s, ref.n, &m, flags);
 }
 
@@ -43,7 +49,7 @@ static inline ssize_t io_send(struct sock_ref ref, const void *buf, size_t len, 
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
 	return ref.way == SOCK_STREAM ? stream_send(ref.s, ref.n, &iov, 1, flags)
-				      : other_send_one(ref, &iov, flags);
+				      : other_send_iov(ref, &iov, 1, flags);
 }
 
 static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int flags)
@@ -51,7 +57,7 @@ static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int fl
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 
 	return ref.way == SOCK_STREAM ? stream_recv(ref.s, ref.n, &iov, 1, flags)
-				      : other_recv_one(ref, &iov, flags);
+				      : other_recv_iov(ref, &iov, 1, flags);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -102,7 +108,7 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 /* --- vectors ----------------------------------------------------------- */
 
 /* As the kernel: too many pieces, or more bytes than a result can tell. The total. */
-static ssize_t check_iov(const struct iovec *iov, int count)
+HOT ssize_t check_iov(const struct iovec *iov, int count)
 {
 	size_t total = 0;
 
@@ -120,31 +126,26 @@ static ssize_t check_iov(const struct iovec *iov, int count)
 	return total;
 }
 
-/* What writev may do: the iovec is only read. */
-static ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+HOT ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
-	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 	ssize_t ret = check_iov(iov, count);
 
 	if (ret < 0)
 		return ret;
 	if (is_stream(ref))
 		return stream_send(ref.s, ref.n, iov, count, flags);
-	return dgram_send(ref.s, ref.n, &m, flags);
+	return other_send_iov(ref, iov, (size_t)count, flags);
 }
 
-static ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
+HOT ssize_t recv_iov(struct sock_ref ref, const struct iovec *iov, int count, int flags)
 {
-	struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 	ssize_t ret = check_iov(iov, count);
 
 	if (ret < 0)
 		return ret;
 	if (ref.way == SOCK_STREAM)
 		return stream_recv(ref.s, ref.n, iov, count, flags);
-	if (is_stream(ref))
-		return stream_recv_slowly(ref.s, ref.n, iov, count, flags);
-	return dgram_recv(ref.s, ref.n, &m, flags);
+	return other_recv_iov(ref, iov, (size_t)count, flags);
 }
 
 /* readv and writev do nothing for no bytes, where recvmsg and sendmsg wait or
@@ -196,14 +197,14 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 /* --- messages ---------------------------------------------------------- */
 
 /* A stream has no control messages to send, but wrong ones are told. */
-static ssize_t send_stream(struct sock_ref ref, const struct msghdr *m, int flags)
+HOT ssize_t send_stream(struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	int ret = m->msg_controllen ? control_check_stream(m) : 0;
 
 	return ret < 0 ? ret : send_iov(ref, m->msg_iov, m->msg_iovlen, flags);
 }
 
-static ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
+HOT ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	if (m->msg_iovlen > IOV_MAX)
 		return -EMSGSIZE;
@@ -215,14 +216,14 @@ static ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags
 }
 
 /* Of one message at a time: what the pointers in it lead to. */
-static int message_check(const struct msghdr *m)
+HOT int message_check(const struct msghdr *m)
 {
 	if (m->msg_iovlen > IOV_MAX)
 		return -EMSGSIZE;
 	return USER_ONCE(user_readable, m->msg_iov, m->msg_iovlen * sizeof(*m->msg_iov));
 }
 
-static ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
+HOT ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	int ret = USER_ONCE(user_readable, m, sizeof(*m));
 
@@ -236,7 +237,7 @@ static ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flag
 }
 
 /* A stream has no addresses, no control messages and no flags to tell. */
-static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
+HOT ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 {
 	ssize_t ret;
 
@@ -257,12 +258,16 @@ static ssize_t io_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 	return ret;
 }
 
-static ssize_t one_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
+HOT ssize_t one_recvmsg(struct sock_ref ref, struct msghdr *m, int flags)
 {
 	int ret = USER_ONCE(user_writable, m, sizeof(*m));
 
 	if (!ret)
 		ret = message_check(m);
+	if (!ret && m->msg_name && (int)m->msg_namelen < 0)
+		ret = -EINVAL;
+	if (!ret && m->msg_name && !is_stream(ref))
+		ret = USER_ONCE(user_writable, m->msg_name, m->msg_namelen);
 	return ret < 0 ? ret : io_recvmsg(ref, m, flags);
 }
 
@@ -402,7 +407,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	if (USER_ONCE(user_writable, m, count * sizeof(*m)))
 		return give(-EFAULT);
 	for (done = 0; done < count; done++) {
-		ret = io_sendmsg(ref, &m[done].msg_hdr, flags);
+		ret = one_sendmsg(ref, &m[done].msg_hdr, flags);
 		if (ret < 0)
 			break;
 		m[done].msg_len = ret;
@@ -443,7 +448,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 	if (timeout)
 		end = wait_now() + timeout->tv_sec * 1000000000LL + timeout->tv_nsec;
 	while (done < count) {
-		ret = io_recvmsg(ref, &m[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		ret = one_recvmsg(ref, &m[done].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (ret < 0)
 			break;
 		m[done++].msg_len = ret;

@@ -85,10 +85,13 @@ static ssize_t file_to_stream(struct sock_ref ref, int in, off_t at, size_t len,
 
 static ssize_t send_file(struct sock_ref ref, int in, off_t *at, size_t len)
 {
-	off_t from = at ? *at : lseek(in, 0, SEEK_CUR);
+	off_t from;
 	ssize_t ret;
 	void *buf;
 
+	if (at && USER_ONCE(user_writable, at, sizeof(*at)))
+		return -EFAULT;
+	from = at ? *at : lseek(in, 0, SEEK_CUR);
 	if (from < 0)
 		return at || errno == ESPIPE ? -EINVAL : -errno;
 	len = least(len, MOVE_MAX);

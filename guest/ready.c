@@ -451,7 +451,8 @@ static bool is_valid(const struct timespec *timeout)
 	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
 }
 
-static int wait_all(struct look *l, int64_t deadline, const sigset_t *mask)
+static __attribute__((noinline)) int wait_all(struct look *l, int64_t deadline,
+					      const sigset_t *mask)
 {
 	bool again;
 	int n;

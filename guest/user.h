@@ -33,7 +33,7 @@ int user_writable(void *at, size_t len);
 		const uintptr_t user_at = (uintptr_t)(at);                           \
 		int user_error = 0;                                                  \
 		if (user_at - (uintptr_t)__builtin_frame_address(0) >= USER_STACK && \
-		    user_at >> USER_PAGE != user_page) {                             \
+		    __builtin_expect(user_at >> USER_PAGE != user_page, 0)) {        \
 			user_error = check(at, len);                                 \
 			if (!user_error)                                             \
 				user_page = user_at >> USER_PAGE;                    \

@@ -61,6 +61,7 @@ static TLS uint32_t spin_waits;
 static TLS uint32_t spin_crowded; /* waits to go without yields */
 static TLS struct canal_sock *noted[NOTED];
 static TLS uint32_t noted_count;
+TLS bool wait_has_inward; /* of those some were, when they were noted */
 
 /* Read ends of this process's threads, by slot, plus 1; for wait_after_fork(). */
 static int slot_fd[WAIT_SLOTS];
@@ -307,6 +308,7 @@ void wait_leave(void)
 {
 	wait_after_fork();
 	noted_count = 0;
+	wait_has_inward = false;
 }
 
 /* --- spinning ---------------------------------------------------------- */
@@ -607,6 +609,8 @@ void wait_note_tx(struct canal_sock *s)
 {
 	uint32_t count = noted_count < NOTED ? noted_count : NOTED;
 
+	if (canal_read_once(&s->inward))
+		wait_has_inward = true;
 	for (uint32_t i = 0; i < count; i++)
 		if (noted[i] == s)
 			return;
@@ -630,6 +634,8 @@ void wait_trim(struct channel *ch)
 		if (!trim_socket(ch, noted[i]))
 			noted[kept++] = noted[i];
 	noted_count = kept;
+	if (!kept)
+		wait_has_inward = false;
 }
 
 static bool is_arriving(const struct canal_sock *s)
@@ -639,7 +645,7 @@ static bool is_arriving(const struct canal_sock *s)
 	return sent && sent <= ARRIVAL_MOST;
 }
 
-void wait_arrival(const struct channel *ch)
+void wait_inward(const struct channel *ch)
 {
 	/* a socket that was sent on since the last trim is noted: that took a chunk */
 	for (uint32_t i = 0; i < noted_count; i++) {

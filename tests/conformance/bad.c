@@ -4,6 +4,7 @@
 
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 
 static char data[64];
 /* Nothing is there, and the compiler does not know. */
@@ -129,6 +130,30 @@ static void message_headers(void)
 	TELL(recvmmsg(fd, bad, 1, MSG_DONTWAIT, NULL));
 }
 
+/* Of what the messages of an array lead to, and of where a name is to go. */
+static void message_contents(void)
+{
+	int fd = dgram_with(1);
+	struct iovec iov = { data, 4 };
+	struct mmsghdr many[2] = {
+		{ .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1 } },
+		{ .msg_hdr = { .msg_iov = bad, .msg_iovlen = 1 } },
+	};
+
+	TELL(sendmmsg(fd, many + 1, 1, 0));
+	TELL(sendmmsg(fd, many, 2, 0));
+	TELL(recvmmsg(fd, many + 1, 1, MSG_DONTWAIT, NULL));
+	peer_must("send 1 0 abcd");
+	calls_wait(fd, POLLIN);
+	many[0].msg_hdr.msg_name = data;
+	many[0].msg_hdr.msg_namelen = (socklen_t)-1;
+	TELL(recvmsg(fd, &many[0].msg_hdr, MSG_DONTWAIT));
+	TELL(recvmmsg(fd, many, 1, MSG_DONTWAIT, NULL));
+	many[0].msg_hdr.msg_name = bad;
+	many[0].msg_hdr.msg_namelen = 16;
+	TELL(recvmsg(fd, &many[0].msg_hdr, MSG_DONTWAIT));
+}
+
 static void poll_arrays(void)
 {
 	struct pollfd *at[] = { bad, unreadable(), NULL };
@@ -179,6 +204,7 @@ static void sendfile_offsets(void)
 	NEED(pipe(pipes));
 	TELL(splice(fd, bad, pipes[1], NULL, 10, 0));
 	TELL(splice(pipes[0], bad, fd, NULL, 10, 0));
+	TELL(sendfile(fd, NEED(open("/proc/self/exe", O_RDONLY)), bad, 10));
 }
 
 static void descriptors(void)
@@ -260,6 +286,7 @@ const struct call_case cases[] = {
 	{ "option_values", option_values },
 	{ "ioctl_values", ioctl_values },
 	{ "message_headers", message_headers },
+	{ "message_contents", message_contents },
 	{ "poll_arrays", poll_arrays },
 	{ "select_sets", select_sets },
 	{ "epoll_events", epoll_events },
