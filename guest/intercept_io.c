@@ -204,6 +204,26 @@ HOT ssize_t send_stream(struct sock_ref ref, const struct msghdr *m, int flags)
 	return ret < 0 ? ret : send_iov(ref, m->msg_iov, m->msg_iovlen, flags);
 }
 
+/*
+ * MSG_FASTOPEN: a connect, and bytes behind it. That is what Linux does, too, as long as
+ * it has no cookie of that server's.
+ */
+static __attribute__((noinline)) ssize_t send_connecting(int fd, struct sock_ref ref,
+							 const struct msghdr *m, int flags)
+{
+	const struct msghdr plain = { .msg_iov = m->msg_iov, .msg_iovlen = m->msg_iovlen };
+	ssize_t ret = socket_fastopen(ref, m->msg_name, m->msg_namelen, flags);
+
+	flags &= ~MSG_FASTOPEN;
+	if (ret < 0)
+		return ret;
+	if (fd_sock(fd) == ref.s)
+		return send_iov(ref, m->msg_iov, (int)m->msg_iovlen, flags);
+	/* it went to the loopback of a virtual machine's guest */
+	ret = real(sendmsg)(fd, &plain, flags);
+	return ret < 0 ? -errno : ret;
+}
+
 HOT ssize_t io_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	if (m->msg_iovlen > IOV_MAX)
@@ -223,7 +243,7 @@ HOT int message_check(const struct msghdr *m)
 	return USER_ONCE(user_readable, m->msg_iov, m->msg_iovlen * sizeof(*m->msg_iov));
 }
 
-HOT ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
+HOT ssize_t one_sendmsg(int fd, struct sock_ref ref, const struct msghdr *m, int flags)
 {
 	int ret = USER_ONCE(user_readable, m, sizeof(*m));
 
@@ -233,6 +253,8 @@ HOT ssize_t one_sendmsg(struct sock_ref ref, const struct msghdr *m, int flags)
 		ret = -EINVAL;
 	if (!ret && m->msg_name && m->msg_namelen)
 		ret = USER_ONCE(user_readable, m->msg_name, m->msg_namelen);
+	if (unlikely(flags & MSG_FASTOPEN) && !ret && m->msg_name && is_stream(ref))
+		return send_connecting(fd, ref, m, flags);
 	return ret < 0 ? ret : io_sendmsg(ref, m, flags);
 }
 
@@ -332,6 +354,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 	if (!is_stream(ref))
 		return GIVE_IO(fd, dgram_send(ref.s, ref.n, &m, flags),
 			       real(sendto)(fd, buf, len, flags, addr, addr_len));
+	if (unlikely(flags & MSG_FASTOPEN) && m.msg_name)
+		return give(send_connecting(fd, ref, &m, flags));
 	return GIVE_IO(fd, stream_send(ref.s, ref.n, &iov, 1, flags),
 		       real(send)(fd, buf, len, flags));
 }
@@ -372,7 +396,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 	if (!ref.s)
 		return kernel_sendmsg(fd, m, flags);
-	return GIVE_IO(fd, one_sendmsg(ref, m, flags), kernel_sendmsg(fd, m, flags));
+	return GIVE_IO(fd, one_sendmsg(fd, ref, m, flags), kernel_sendmsg(fd, m, flags));
 }
 
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
@@ -407,7 +431,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	if (USER_ONCE(user_writable, m, count * sizeof(*m)))
 		return give(-EFAULT);
 	for (done = 0; done < count; done++) {
-		ret = one_sendmsg(ref, &m[done].msg_hdr, flags);
+		ret = one_sendmsg(fd, ref, &m[done].msg_hdr, flags);
 		if (ret < 0)
 			break;
 		m[done].msg_len = ret;

@@ -104,6 +104,8 @@ int socket_accept(int fd, struct sock_ref ref, struct sockaddr *addr, socklen_t 
 int socket_accept_now(struct sock_ref ref, struct sockaddr *addr, socklen_t *len, int flags);
 bool socket_acceptable(void *sock);
 int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len);
+/* The connect of a send with MSG_FASTOPEN; @addr is readable. */
+int socket_fastopen(struct sock_ref ref, const struct sockaddr *addr, socklen_t len, int flags);
 int socket_shutdown(struct sock_ref ref, int how);
 int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);
 int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);

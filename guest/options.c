@@ -206,7 +206,6 @@ static int refuse(struct sock_ref ref, int level, int name)
 		case TCP_REPAIR:
 			return -EPERM;
 		case TCP_ZEROCOPY_RECEIVE:
-		case TCP_FASTOPEN_CONNECT:
 			return -EOPNOTSUPP;
 		}
 	return 0;

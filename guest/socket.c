@@ -560,13 +560,14 @@ static int connect_result(struct canal_sock *s)
 }
 
 /* Under ctl_lock. 1: a connect() is under way now, whoever began it. */
-static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
+static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_inr *inr,
+			 bool nonblock)
 {
 	uint32_t state = canal_load_acquire(&ref.s->state);
 	int ret;
 
 	if (sock_connecting(ref.s))
-		return nonblocking(ref.s) ? -EALREADY : 1;
+		return nonblock ? -EALREADY : 1;
 	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
 		return connect_result(ref.s);
 	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING)
@@ -577,7 +578,7 @@ static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_i
 		(void)canal_fetch_and(&ref.s->status, ~SOCK_CONNECT_BEGUN);
 		return no_network(ret);
 	}
-	return nonblocking(ref.s) ? -EINPROGRESS : 1;
+	return nonblock ? -EINPROGRESS : 1;
 }
 
 /* @late: what to say when the time limit ends before the connect() does. */
@@ -594,14 +595,15 @@ static int connect_wait(struct channel *ch, struct sock_ref ref, int late)
 	return ret;
 }
 
-static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr)
+static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr,
+			  bool nonblock)
 {
 	bool joins;
 	int ret;
 
 	lock_take(&ref.s->ctl_lock);
 	joins = sock_connecting(ref.s);
-	ret = connect_begin(ch, ref, inr);
+	ret = connect_begin(ch, ref, inr, nonblock);
 	lock_drop(&ref.s->ctl_lock);
 	return ret == 1 ? connect_wait(ch, ref, joins ? -EALREADY : -EINPROGRESS) : ret;
 }
@@ -644,7 +646,8 @@ static bool connect_is_new(struct sock_ref ref)
 					  state != CANAL_SOCK_LISTENING);
 }
 
-int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
+static int connect_to(struct sock_ref ref, const struct sockaddr *addr, socklen_t len,
+		      bool nonblock)
 {
 	struct canal_inr inr = {
 		.op = CANAL_INR_CONNECT,
@@ -671,7 +674,23 @@ int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t l
 		return ret;
 	if (twin_apart() && twin_owns(&inr.u.addr) && connect_is_new(ref))
 		return twin_connect_there(ref, addr, len);
-	return stream ? connect_stream(ch, ref, &inr) : call(ref, &inr);
+	return stream ? connect_stream(ch, ref, &inr, nonblock) : call(ref, &inr);
+}
+
+int socket_connect(struct sock_ref ref, const struct sockaddr *addr, socklen_t len)
+{
+	return connect_to(ref, addr, len, nonblocking(ref.s));
+}
+
+int socket_fastopen(struct sock_ref ref, const struct sockaddr *addr, socklen_t len, int flags)
+{
+	int family = addr_family(addr, len);
+
+	if (family == AF_UNSPEC)
+		return -EOPNOTSUPP;
+	if (state_is_connected(canal_load_acquire(&ref.s->state)))
+		return -EISCONN;
+	return family < 0 ? family : connect_to(ref, addr, len, data_nonblock(ref.s, flags));
 }
 
 /* --- shutdown, names --------------------------------------------------- */

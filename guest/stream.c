@@ -361,8 +361,8 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 
 	if (total < 0)
 		return total;
-	if (flags & MSG_FASTOPEN)
-		return -EOPNOTSUPP;
+	if (flags & MSG_FASTOPEN) /* without a name */
+		return send_open(s) ? -EISCONN : -EINVAL;
 	job.left = (size_t)total;
 	job.urgent = flags & MSG_OOB && total;
 	if (job.urgent)

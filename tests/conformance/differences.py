@@ -7,17 +7,13 @@ Each reason has a line in docs/compatibility.md. The test fails when a case does
 SIGIO = "no signal of O_ASYNC or SIGURG comes"
 OOB = "urgent data is not carried"
 LATER = "an error of the way is told by a later call"
-ORDER = "options of the host's TCP that it refuses, or has no use for"
 JOIN = "a connection that the switch joined has no TCP of its own"
-FASTOPEN = "MSG_FASTOPEN and TCP_FASTOPEN_CONNECT are refused"
 
 BY_REASON = {
     SIGIO: {"async": ["bytes_arrive", "datagram_arrives", "connection_arrives", "the_end_arrives", "another_signal",
                       "by_ioctl", "owner_read_back", "each_arrival", "of_a_child"]},
     OOB: {"oob": ["sigurg"]},
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},
-    ORDER: {"options": ["tcp_options_new", "tcp_options_connected"]},
-    FASTOPEN: {"tcp": ["fastopen_sendto", "fastopen_refused", "fastopen_sendmsg", "fastopen_connect"]},
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
     "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
     "states of a socket after its end": {"endings": ["shutdown_after_the_end"]},
@@ -35,6 +31,7 @@ DIFFERENCES = {
     ("connect", "rebind_after_close", "inside"): JOIN,
     ("tcp", "deferred_accept", "inside"): JOIN,
     ("options", "inherited_by_accept", "inside"): JOIN,
+    ("options", "tcp_options_connected", "inside"): JOIN,
     ("options", "out_queue_counts_what_the_peer_has_not", "outside"): "SIOCOUTQ counts the FIFO only",
     # of one family
     ("connect", "broadcast_address", "both", "4"): LATER,
