@@ -19,6 +19,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -28,6 +29,7 @@
 #include "guest.h"
 #include "internal.h"
 #include "lock.h"
+#include "sys.h"
 #include "trace.h"
 
 bool fallback_allowed = true;
@@ -35,11 +37,28 @@ bool libcanal_preloaded;
 
 static void real_find(void);
 
+/* As libc's syscall(), which is ours by name. */
+static long early(long number, ...)
+{
+	long a[3], ret;
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 3; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	ret = sys_call4(number, a[0], a[1], a[2], 0);
+	if (ret >= 0)
+		return ret;
+	errno = (int)-ret;
+	return -1;
+}
+
 #define ARGUMENTS(...) __VA_ARGS__
-#define RAW(type, name, params, args)                             \
-	static type early_##name params                           \
-	{                                                         \
-		return (type)syscall(SYS_##name, ARGUMENTS args); \
+#define RAW(type, name, params, args)                           \
+	static type early_##name params                         \
+	{                                                       \
+		return (type)early(SYS_##name, ARGUMENTS args); \
 	}
 #define CALL(type, name, params, args, missing)      \
 	static type early_##name params              \

@@ -4,6 +4,7 @@
  * with them: stdio, raw system calls, exec, spawn, descriptors sent over UNIX sockets.
  */
 #include "calls.h"
+#include "early.h"
 
 #include <libgen.h>
 #include <limits.h>
@@ -483,6 +484,12 @@ static void exec_cleared(void)
 	say_child("helper", pid);
 }
 
+static void constructors(void)
+{
+	say("pair %d, flags %d, wrote %ld, got %ld, closed %d, again %d", early.pair, early.flags,
+	    early.wrote, early.got, early.closed, early.again);
+}
+
 /* What a program forgets of its environment, libcanal knows. */
 static void cleared(void)
 {
@@ -746,6 +753,7 @@ const struct call_case cases[] = {
 	{ "exec_says", exec_says },
 	{ "exec_named", exec_named },
 	{ "exec_cleared", exec_cleared },
+	{ "constructors", constructors },
 	{ "cleared", cleared },
 	{ "exec_limited", exec_limited },
 	{ "exec_listener", exec_listener },
