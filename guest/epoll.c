@@ -26,13 +26,13 @@
 #include <limits.h>
 #include <string.h>
 
+#include "deadline.h"
 #include "epoll_set.h"
 #include "handover.h"
 #include "sys.h"
 #include "twin.h"
 #include "user.h"
 
-#define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
 /* With so much canal traffic, how often to look at the kernel's members. */
 #define KERNEL_EVERY 16
@@ -361,21 +361,6 @@ static bool is_pushed(void *arg)
 	return canal_read_once(&set->ready);
 }
 
-/* What is left until @deadline, for the kernel. */
-static const struct timespec *time_left(int64_t deadline, struct timespec *ts)
-{
-	int64_t left;
-
-	if (deadline == WAIT_FOREVER)
-		return NULL;
-	left = deadline - wait_now();
-	if (left < 0)
-		left = 0;
-	ts->tv_sec = left / NS_PER_S;
-	ts->tv_nsec = left % NS_PER_S;
-	return ts;
-}
-
 /**
  * sleep_once() - sleep until something may be ready
  * @ret_again: set when the wake-up was for nothing
@@ -427,19 +412,6 @@ static __attribute__((noinline)) int wait_both(struct epoll_set *es, int epfd,
 	return n;
 }
 
-static int64_t deadline_of(const struct timespec *timeout)
-{
-	if (!timeout || timeout->tv_sec > INT32_MAX)
-		return WAIT_FOREVER;
-	return wait_now() + timeout->tv_sec * NS_PER_S + timeout->tv_nsec;
-}
-
-static bool is_valid(const struct timespec *timeout)
-{
-	return !timeout ||
-	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
-}
-
 /*
  * A bell may ring late in a set that is watched, for what nobody has to hear of: then
  * the kernel says no more once that set was looked at. Who is told once is not asked twice.
@@ -472,10 +444,10 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	if (unlikely(es && es->nests))
 		nests_refresh();
 	if (!is_shared(es))
-		return es && es->nests && is_valid(timeout)
+		return es && es->nests && timeout_is_valid(timeout)
 			       ? nests_wait(es, epfd, ev, max, timeout, mask)
 			       : kernel_wait(epfd, ev, max, timeout, mask);
-	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !is_valid(timeout))
+	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !timeout_is_valid(timeout))
 		return -EINVAL;
 	if (USER_ONCE(user_writable, ev, sizeof(*ev)))
 		return -EFAULT;

@@ -24,12 +24,12 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "deadline.h"
 #include "epoll_set.h"
 #include "handover.h"
 #include "keep.h"
 #include "twin.h"
 
-#define NS_PER_S 1000000000LL
 /* Up to so many descriptors fit the stack. */
 #define FEW 256
 /* Looking at more than these is slower than sleeping. */
@@ -316,20 +316,6 @@ static int look_all(struct look *l)
 
 /* --- sleeping ------------------------------------------------------------- */
 
-static const struct timespec *time_left(int64_t deadline, struct timespec *ts)
-{
-	int64_t left;
-
-	if (deadline == WAIT_FOREVER)
-		return NULL;
-	left = deadline - wait_now();
-	if (left < 0)
-		left = 0;
-	ts->tv_sec = left / NS_PER_S;
-	ts->tv_nsec = left % NS_PER_S;
-	return ts;
-}
-
 static void arm_sockets(const struct look *l, uint32_t slot)
 {
 	for (uint32_t i = 0; i < l->count; i++) {
@@ -438,19 +424,6 @@ static int sleep_once(struct look *l, int64_t deadline, const sigset_t *mask, bo
 
 /* --- the whole call ------------------------------------------------------- */
 
-static int64_t deadline_of(const struct timespec *timeout)
-{
-	if (!timeout || timeout->tv_sec > INT32_MAX)
-		return WAIT_FOREVER;
-	return wait_now() + timeout->tv_sec * NS_PER_S + timeout->tv_nsec;
-}
-
-static bool is_valid(const struct timespec *timeout)
-{
-	return !timeout ||
-	       (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < NS_PER_S);
-}
-
 static __attribute__((noinline)) int wait_all(struct look *l, int64_t deadline,
 					      const sigset_t *mask)
 {
@@ -538,7 +511,7 @@ int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 	struct look l = { .fds = fds, .count = (uint32_t)count };
 	struct rlimit limit;
 
-	if (!is_valid(timeout))
+	if (!timeout_is_valid(timeout))
 		return -EINVAL;
 	if (count > FEW && (getrlimit(RLIMIT_NOFILE, &limit) < 0 || count > limit.rlim_cur))
 		return -EINVAL;
@@ -672,7 +645,7 @@ int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespe
 	int64_t deadline;
 	int ready;
 
-	if (n < 0 || !is_valid(timeout))
+	if (n < 0 || !timeout_is_valid(timeout))
 		return -EINVAL;
 	deadline = deadline_of(timeout);
 	ready = select_in_room(select_clamp(n), rd, wr, ex, timeout, mask);

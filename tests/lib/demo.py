@@ -196,16 +196,17 @@ def demo(bin_dir, work_dir):
     print_how_to_go_on(os.path.relpath(bin_dir))
 
 
-def main():
+def run(demo, failures=()):
+    """DEMO with the build named on the command line and a directory of its own; whatever it starts ends with it."""
     bin_dir = pathlib.Path(sys.argv[1]).resolve() / "bin"
-    # A signal becomes an exception, so that whatever was started ends with it.
+    # A signal becomes an exception.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     work_dir = pathlib.Path(tempfile.mkdtemp(prefix="canal-demo-", dir="/tmp"))
     work_dir.chmod(0o755)
     try:
         demo(bin_dir, work_dir)
-    except (AssertionError, OSError, subprocess.SubprocessError) as failure:
+    except (AssertionError, OSError, subprocess.SubprocessError, *failures) as failure:
         sys.exit(f"tests/demo: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -213,4 +214,5 @@ def main():
         shutil.rmtree(work_dir)
 
 
-main()
+if __name__ == "__main__":
+    run(demo)

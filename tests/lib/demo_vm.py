@@ -16,12 +16,9 @@ import json
 import os
 import pathlib
 import re
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 TESTS = pathlib.Path(__file__).resolve().parents[1]
@@ -32,6 +29,7 @@ import image  # noqa: E402
 import load  # noqa: E402
 import servers  # noqa: E402
 from both import PLACEMENTS, Both, Side  # noqa: E402
+from demo import run  # noqa: E402
 from world import wait_served  # noqa: E402
 
 ROUNDS = 2
@@ -193,21 +191,4 @@ def demo(bin_dir, work_dir):
     print_how_to_go_on(bin_dir, both.vm.accel)
 
 
-def main():
-    bin_dir = pathlib.Path(sys.argv[1]).resolve() / "bin"
-    # A signal becomes an exception, so that whatever was started ends with it.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
-    work_dir = pathlib.Path(tempfile.mkdtemp(prefix="canal-demo-", dir="/tmp"))
-    work_dir.chmod(0o755)
-    try:
-        demo(bin_dir, work_dir)
-    except (AssertionError, image.ImageError, OSError, subprocess.SubprocessError) as failure:
-        sys.exit(f"tests/demo: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        shutil.rmtree(work_dir)
-
-
-main()
+run(demo, [image.ImageError])
