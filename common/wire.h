@@ -176,6 +176,7 @@ struct canal_sock {
 #define CANAL_STATUS_ASYNC 2u
 #define CANAL_STATUS_BOUND 4u  /* bind() succeeded */
 #define CANAL_STATUS_INLINE 8u /* SO_OOBINLINE */
+#define CANAL_STATUS_INQ 16u   /* TCP_INQ */
 
 /*
  * What an INR asks for (vCanal 3.3). "call": the sender waits for the result
@@ -216,6 +217,8 @@ enum canal_inr_op {
 				 within arg[0] milliseconds, it is handed over */
 	CANAL_INR_QUEUE,       /* call; the oldest entry of the error queue comes back as
 				 struct canal_queued in canal_call.data */
+	CANAL_INR_OUTQ,        /* call; of a stream: bytes in TX and those that the peer has not
+				 acknowledged; arg[0] 1: only those that were not sent */
 	CANAL_INR_OPS,
 };
 

@@ -90,9 +90,22 @@ static void peek_set(struct canal_sock *s, const void *value)
 			 off < 0 ? 0 : canal_read_once(&s->rx.head) + (uint64_t)off + 1);
 }
 
+static void inq_set(struct canal_sock *s, const void *value)
+{
+	int on;
+
+	memcpy(&on, value, sizeof(on));
+	if (on)
+		(void)canal_fetch_or(&s->status, CANAL_STATUS_INQ);
+	else
+		(void)canal_fetch_and(&s->status, ~CANAL_STATUS_INQ);
+}
+
 /* What canald's kernel says of a new one: it may not know the option. */
 static int option_noted(struct sock_ref ref, int level, int name, const void *value, int ret)
 {
+	if (!ret && level == IPPROTO_TCP && name == TCP_INQ)
+		inq_set(ref.s, value);
 	if (ret || level != SOL_SOCKET)
 		return ret;
 	if (name == SO_RCVLOWAT && ref.type == SOCK_STREAM)
@@ -351,6 +364,19 @@ static int readable_bytes(struct sock_ref ref, int *ret_count)
 	return 0;
 }
 
+/* What the peer has not acknowledged; of datagrams, and without canald, what is in TX. */
+static int queued_bytes(struct sock_ref ref, bool unsent)
+{
+	struct canal_inr inr = { .op = CANAL_INR_OUTQ, .sock = ref.n, .u.arg = { unsent } };
+	int ret = -EINVAL;
+
+	if (ref.type == SOCK_STREAM && canal_load_acquire(&ref.s->state) == CANAL_SOCK_CONNECTED)
+		ret = channel_call(&the_channel, &inr, NULL);
+	if (ret >= 0)
+		return ret;
+	return (int)(canal_read_once(&ref.s->tx.tail) - canal_load_acquire(&ref.s->tx.head));
+}
+
 static int dummy_ioctl(int fd, unsigned long request, void *arg)
 {
 	int ret = real(ioctl)(fd, request, arg);
@@ -386,7 +412,7 @@ int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 			return -EINVAL;
 		if (user_writable(arg, sizeof(int)))
 			return -EFAULT;
-		*(int *)arg = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
+		*(int *)arg = queued_bytes(ref, request == SIOCOUTQNSD);
 		return 0;
 	case SIOCATMARK:
 		if (ref.type != SOCK_STREAM)

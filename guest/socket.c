@@ -437,8 +437,9 @@ static int accept_oldest(struct channel *ch, struct sock_ref ref, struct canal_a
 /* Of all options these are the guest's business. */
 static void options_inherit(struct canal_sock *to, const struct canal_sock *from)
 {
-	if (canal_read_once(&from->status) & CANAL_STATUS_INLINE)
-		(void)canal_fetch_or(&to->status, CANAL_STATUS_INLINE);
+	uint32_t kept = CANAL_STATUS_INLINE | CANAL_STATUS_INQ;
+
+	(void)canal_fetch_or(&to->status, canal_read_once(&from->status) & kept);
 	canal_write_once(&to->rcvtimeo_ns, canal_read_once(&from->rcvtimeo_ns));
 	canal_write_once(&to->sndtimeo_ns, canal_read_once(&from->sndtimeo_ns));
 	canal_write_once(&to->rcvlowat, canal_read_once(&from->rcvlowat));

@@ -657,6 +657,8 @@ void inherit_drop(struct sock *s);
 /* stream.c, dgram.c, listen.c: one bounded step; true when something moved */
 bool stream_tx(struct sock *s);
 bool stream_rx(struct sock *s);
+/* What SIOCOUTQ tells, or SIOCOUTQNSD. Bytes, or -errno. */
+int stream_outq(struct sock *s, bool unsent);
 /* What the kernel gave for a receive of @asked bytes, but for the bytes. */
 void stream_received(struct sock *s, uint64_t asked, int res);
 bool dgram_tx(struct sock *s);

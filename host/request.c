@@ -111,6 +111,10 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		if (inr->slot == CANAL_NONE)
 			return RULE_BROKEN;
 		return errqueue_take(s, inr->slot, ret_len);
+	case CANAL_INR_OUTQ:
+		if (inr->slot == CANAL_NONE)
+			return RULE_BROKEN;
+		return stream_outq(s, inr->u.arg[0]);
 	case CANAL_INR_SUBSCRIBE:
 		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
 	case CANAL_INR_HANDOVER:
@@ -151,6 +155,7 @@ static int serve_late(const struct canal_inr *inr)
 	case CANAL_INR_SETSOCKOPT:
 	case CANAL_INR_GETSOCKOPT:
 	case CANAL_INR_QUEUE:
+	case CANAL_INR_OUTQ:
 	case CANAL_INR_HANDOVER:
 		return -EBADF;
 	default:

@@ -14,7 +14,11 @@
  * Ownership and threads: the poller that owns the channel.
  * Failure: an error of the kernel ends the stream (sock_fail).
  */
+#include <errno.h>
+#include <linux/sockios.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "host.h"
 
@@ -85,6 +89,22 @@ bool stream_tx(struct sock *s)
 	s->tx_op.done = tx_done;
 	p->ops->send(p->engine, &s->tx_op);
 	return true;
+}
+
+int stream_outq(struct sock *s, bool unsent)
+{
+	uint64_t avail;
+	int count = 0;
+
+	if (s->type != SOCK_STREAM)
+		return -EINVAL;
+	if (!sock_tx_avail(s, &avail))
+		return -EIO;
+	/* a joined one's peer has what left TX */
+	if (s->fd >= 0 && !s->joined && !s->peer_gone &&
+	    ioctl(s->fd, unsent ? SIOCOUTQNSD : SIOCOUTQ, &count))
+		count = 0;
+	return (int)avail + count;
 }
 
 static void rx_end(struct sock *s)

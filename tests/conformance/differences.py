@@ -20,7 +20,6 @@ BY_REASON = {
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
-    "TCP_INQ gives no control message": {"tcp": ["inq_control"]},
     "canald accepts before the program does": {"tcp": ["backlog_full"]},
 }
 
@@ -32,7 +31,6 @@ DIFFERENCES = {
     ("tcp", "deferred_accept", "inside"): JOIN,
     ("options", "inherited_by_accept", "inside"): JOIN,
     ("options", "tcp_options_connected", "inside"): JOIN,
-    ("options", "out_queue_counts_what_the_peer_has_not", "outside"): "SIOCOUTQ counts the FIFO only",
     # of one family
     ("connect", "broadcast_address", "both", "4"): LATER,
     ("dgram", "broadcast_not_allowed", "both", "4"): LATER,

@@ -173,6 +173,11 @@ static void queue_nowhere(struct guest *g)
 	post(g, CANAL_INR_QUEUE, guest_socket(g, AF_INET, SOCK_DGRAM), 0);
 }
 
+static void outq_nowhere(struct guest *g)
+{
+	post(g, CANAL_INR_OUTQ, guest_socket(g, AF_INET, SOCK_STREAM), 0);
+}
+
 static void slot_out_of_range(struct guest *g)
 {
 	guest_post(g, CANAL_INR_NOP, 0, g->shape.wait.count, "", 1);
@@ -650,6 +655,7 @@ static const struct {
 	CASE(socket_of_protocol, "bad-socket"),
 	CASE(getsockopt_nowhere, "bad-socket"),
 	CASE(queue_nowhere, "bad-socket"),
+	CASE(outq_nowhere, "bad-socket"),
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
 	CASE(resolve_nowhere, "bad-slot"),
