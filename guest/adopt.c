@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -197,6 +198,9 @@ void adopt_pass(int fd, unsigned int ms)
 	errno = saved;
 }
 
+/* What rights_each() came by. */
+static __thread bool rights_met;
+
 /* --- messages ---------------------------------------------------------- */
 
 static void rights_each(const struct msghdr *m, void (*act)(int fd))
@@ -225,10 +229,70 @@ static void pass_soon(int fd)
 		adopt_pass(fd, PASSED_MS);
 }
 
-void rights_sent(const struct msghdr *m)
+/* Before it goes, so that what goes is what that program can use. */
+static void pass_handed(int fd)
 {
-	if (canal_read_once(&fd_table_len) && !user_readable(m->msg_control, m->msg_controllen))
-		rights_each(m, pass_soon);
+	if (fd_sock(fd) && handover(fd) < 0)
+		adopt_pass(fd, PASSED_MS);
+}
+
+static void note_socket(int fd)
+{
+	if (fd_sock(fd))
+		rights_met = true;
+}
+
+/* Whether @word is in the file. */
+static bool file_has(const char *path, const char *word)
+{
+	char text[4096];
+	size_t keep = strlen(word) - 1, have = 0;
+	bool found = false;
+	long got;
+	int fd = (int)sys_call4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return false;
+	while (!found && (got = sys_call4(SYS_read, fd, text + have, sizeof(text) - have, 0)) > 0) {
+		have += (size_t)got;
+		found = memmem(text, have, word, keep + 1);
+		if (have > keep) {
+			memmove(text, text + have - keep, keep);
+			have = keep;
+		}
+	}
+	sys_close(fd);
+	return found;
+}
+
+/*
+ * Whether who connected to the UNIX socket @via, or listened there, is without libcanal.
+ * Of a socket pair it is who made it, whoever has it by now: nothing is known then.
+ */
+static bool goes_outside(int via)
+{
+	struct ucred cred = { .pid = 0 };
+	socklen_t len = sizeof(cred);
+	char path[32];
+
+	if (real(getsockopt)(via, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || cred.pid <= 0 ||
+	    cred.pid == (pid_t)sys_call2(SYS_getpid, 0, 0))
+		return false;
+	(void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)cred.pid);
+	return !file_has(path, "libcanal.so");
+}
+
+void rights_sent(int via, const struct msghdr *m)
+{
+	int saved = errno;
+
+	if (!canal_read_once(&fd_table_len) || user_readable(m->msg_control, m->msg_controllen))
+		return;
+	rights_met = false;
+	rights_each(m, note_socket);
+	if (rights_met)
+		rights_each(m, goes_outside(via) ? pass_handed : pass_soon);
+	errno = saved;
 }
 
 static void received(int fd)

@@ -17,8 +17,8 @@ void adopt_inherited(void);
  * milliseconds, it is handed over. */
 void adopt_pass(int fd, unsigned int ms);
 
-/* A message that goes to or came from a descriptor of the kernel's. */
-void rights_sent(const struct msghdr *m);
+/* A message that goes to or came from a descriptor of the kernel's (@via). */
+void rights_sent(int via, const struct msghdr *m);
 void rights_received(const struct msghdr *m);
 
 #endif

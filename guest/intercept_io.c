@@ -341,7 +341,7 @@ static ssize_t kernel_sendmsg(int fd, const struct msghdr *m, int flags)
 	if ((m->msg_name || m->msg_controllen) && handed_of(fd).s)
 		m = &plain;
 	else if (m->msg_controllen)
-		rights_sent(m);
+		rights_sent(fd, m);
 	return real(sendmsg)(fd, m, flags);
 }
 
@@ -447,7 +447,7 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 	if (!ref.s) {
 		for (unsigned int i = 0; i < count && !user_readable(&m[i], sizeof(m[i])); i++)
 			if (m[i].msg_hdr.msg_controllen)
-				rights_sent(&m[i].msg_hdr);
+				rights_sent(fd, &m[i].msg_hdr);
 		return real(sendmmsg)(fd, m, count, flags);
 	}
 	if (count > MMSG_MAX)

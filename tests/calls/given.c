@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <spawn.h>
 #include <sys/epoll.h>
+#include <sys/un.h>
 
 extern char **environ;
 
@@ -241,6 +242,53 @@ static void spawned(void)
 	expect(a, "still here");
 }
 
+static void send_fd(int to, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(int)),
+				  .cmsg_level = SOL_SOCKET,
+				  .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { "x", 1 };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	NEED(sendmsg(to, &m, 0));
+}
+
+/* To a program that asks for it over a UNIX socket. */
+static void sent_away(void)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int u = NEED(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), fd, way, c, a;
+	char text[32];
+	struct name name;
+	pid_t pid;
+
+	snprintf(text, sizeof(text), "canal-given-%d", getpid());
+	memcpy(un.sun_path + 1, text, strlen(text));
+	NEED(bind(u, (struct sockaddr *)&un, sizeof(un)));
+	NEED(listen(u, 1));
+	pid = NEED(fork());
+	if (!pid) {
+		execl(helper(), "helper", "fetch", text, NULL);
+		_exit(99);
+	}
+	way = NEED(accept(u, NULL, NULL));
+	fd = listener(&name);
+	send_fd(way, fd);
+	say_who(dial(&name));
+	say_child("helper", pid);
+	c = dial(&name);
+	a = NEED(accept(fd, NULL, NULL));
+	put(c, "ours still");
+	expect(a, "ours still");
+}
+
 /* --- datagrams --------------------------------------------------------- */
 
 static void datagrams(void)
@@ -432,6 +480,7 @@ const struct call_case cases[] = {
 	{ "accept_sleeper", accept_sleeper },
 	{ "poll_sleeper", poll_sleeper },
 	{ "spawned", spawned },
+	{ "sent_away", sent_away },
 	{ "datagrams", datagrams },
 	{ "datagrams_to_parent", datagrams_to_parent },
 	{ "dgram_sleeper", dgram_sleeper },

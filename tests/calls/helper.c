@@ -8,6 +8,7 @@
  *	helper name FD		writes whether FD has a peer with a port
  *	helper late FD		waits with poll() for a line, echoes it, shuts down
  *	helper take FD		receives a descriptor from FD, a UNIX socket: echo there
+ *	helper fetch NAME	the same from an abstract UNIX socket, and then as who
  *	helper accept FD	accepts one connection and echoes there
  *	helper limited FD	the same, and before it RLIMIT_AS as it finds it
  *	helper who FD		accepts one, once poll() says so, and tells who it is
@@ -26,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int fail(const char *what)
@@ -86,7 +88,7 @@ static int late(int fd)
 	return read(fd, text, sizeof(text)) == 0 ? 0 : fail("the end");
 }
 
-static int take(int from)
+static int receive(int from)
 {
 	union {
 		struct cmsghdr header;
@@ -101,9 +103,16 @@ static int take(int from)
 	int fd;
 
 	if (recvmsg(from, &m, 0) != 1 || !CMSG_FIRSTHDR(&m))
-		return fail("recvmsg");
+		return -1;
 	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
-	return echo(fd, toupper);
+	return fd;
+}
+
+static int take(int from)
+{
+	int fd = receive(from);
+
+	return fd < 0 ? fail("recvmsg") : echo(fd, toupper);
 }
 
 static int who(int fd)
@@ -120,6 +129,18 @@ static int who(int fd)
 		return fail("accept4");
 	return dprintf(c, "family %d %s\n", ss.ss_family,
 		       ((struct sockaddr_in *)&ss)->sin_port ? "port" : "no port") < 0;
+}
+
+static int fetch(const char *name)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	strncpy(un.sun_path + 1, name, sizeof(un.sun_path) - 2);
+	if (connect(fd, (struct sockaddr *)&un, sizeof(un)))
+		return fail("connect");
+	fd = receive(fd);
+	return fd < 0 ? fail("recvmsg") : who(fd);
 }
 
 static int answer(int fd)
@@ -191,6 +212,8 @@ int main(int argc, char **argv)
 		return echo(accept(fd, NULL, NULL), toupper);
 	if (!strcmp(argv[1], "limited"))
 		return limited(fd);
+	if (!strcmp(argv[1], "fetch"))
+		return fetch(argv[2]);
 	if (!strcmp(argv[1], "have"))
 		return 0;
 	if (!strcmp(argv[1], "who"))
