@@ -93,6 +93,11 @@ struct canal_fifo {
 /* In tx_lock and rx_lock: held by canal.ko for a call that libcanal does not see, by
  * a thread that may have no number here. It lives, and lets go. */
 #define CANAL_LOCK_KERNEL 0x80000000u
+/* Else: the thread's number, and in which pid namespace it has that (by its inode; 0:
+ * not known), so that nobody asks another one whether the thread lives. */
+#define CANAL_LOCK_TID 0x003fffffu
+#define CANAL_LOCK_SPACE(inode) ((1u + (canal_u32)(inode) % 511u) << 22)
+#define CANAL_LOCK_SPACE_OF(word) ((word) & ~CANAL_LOCK_TID & ~CANAL_LOCK_KERNEL)
 
 #define CANAL_URGENT_HERE 0x100u
 

@@ -258,6 +258,7 @@ void canal_channel_unuse(struct canal_channel *ch);
 /* A client came (1) or goes (-1). */
 void canal_channel_count(struct canal_channel *ch, int more);
 void canal_channel_keep(struct canal_channel *ch, struct canal_translation *t);
+bool canal_channel_mapped(const struct canal_channel *ch);
 int canal_channel_mmap(struct canal_channel *ch, struct vm_area_struct *vma);
 void canal_channel_forget(struct canal_device *dev, bool let_go);
 

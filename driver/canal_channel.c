@@ -563,6 +563,30 @@ static const struct vm_operations_struct region_ops = {
  * The mapping keeps the file, which keeps the client, which keeps the channel.
  * Its pages come by and by: a forked child copies only what was touched.
  */
+/**
+ * canal_channel_mapped() - whether libcanal is in the calling program
+ * @ch: the channel that it would have mapped
+ *
+ * Context: process context, may sleep; takes mmap_lock.
+ * Return: false in a program that was executed since, and has the descriptor alone.
+ */
+bool canal_channel_mapped(const struct canal_channel *ch)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	unsigned long at = 0;
+	bool found = false;
+
+	if (!mm || mmap_read_lock_killable(mm))
+		return false;
+	while (!found && (vma = find_vma(mm, at))) {
+		found = vma->vm_ops == &region_ops && vma->vm_private_data == ch;
+		at = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+	return found;
+}
+
 int canal_channel_mmap(struct canal_channel *ch, struct vm_area_struct *vma)
 {
 	const unsigned long add = VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP;

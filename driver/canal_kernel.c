@@ -242,16 +242,49 @@ int canal_data_post(struct canal_channel *ch, u32 op, u32 sock, u32 arg)
 
 /* --- locks ------------------------------------------------------------- */
 
-/* Of a holder of a lock. One of the kernel's lives. */
+static u32 space_of(const struct pid_namespace *ns)
+{
+	return CANAL_LOCK_SPACE(ns->ns.inum);
+}
+
+/* What libcanal writes into a lock that the calling thread takes. */
+static bool is_me(u32 holder)
+{
+	struct pid_namespace *ns = task_active_pid_ns(current);
+	u32 space = CANAL_LOCK_SPACE_OF(holder);
+
+	return !(holder & CANAL_LOCK_KERNEL) && (!space || space == space_of(ns)) &&
+	       (holder & CANAL_LOCK_TID) == (u32)task_pid_nr_ns(current, ns);
+}
+
+/* The pid namespace of a holder: that of the channel or ours; NULL: another. */
+static struct pid_namespace *holder_space(struct canal_channel *ch, u32 holder)
+{
+	struct pid_namespace *ours = task_active_pid_ns(current);
+	u32 space = CANAL_LOCK_SPACE_OF(holder);
+
+	if (!space || space == space_of(ch->pid_ns))
+		return ch->pid_ns;
+	return space == space_of(ours) ? ours : NULL;
+}
+
+/*
+ * Of a holder of a lock. One of the kernel's lives. One that is ourselves is a thread
+ * that had our number before this program was executed, or it is below a handler of
+ * ours, which has been asked before.
+ */
 static bool holder_is_dead(struct canal_channel *ch, u32 holder)
 {
+	struct pid_namespace *ns = holder_space(ch, holder);
 	struct task_struct *task;
 	bool dead;
 
-	if (holder & CANAL_LOCK_KERNEL)
+	if ((holder & CANAL_LOCK_KERNEL) || !ns)
 		return false;
+	if (is_me(holder))
+		return true;
 	rcu_read_lock();
-	task = pid_task(find_pid_ns((pid_t)holder, ch->pid_ns), PIDTYPE_PID);
+	task = pid_task(find_pid_ns((pid_t)(holder & CANAL_LOCK_TID), ns), PIDTYPE_PID);
 	dead = !task || READ_ONCE(task->exit_state);
 	rcu_read_unlock();
 	return dead;
@@ -265,7 +298,7 @@ static bool holder_is_dead(struct canal_channel *ch, u32 holder)
  *
  * Context: process context, may sleep.
  * Return: 0; -EAGAIN when this very thread has it (we are in a signal handler on
- * top of libcanal), or with MSG_DONTWAIT somebody else for long; -ERESTARTSYS;
+ * top of libcanal; not so in a program that was executed since), or with MSG_DONTWAIT somebody else for long; -ERESTARTSYS;
  * -ENODEV.
  *
  * The caller may have no number that libcanal could look up: a descriptor can be
@@ -273,14 +306,13 @@ static bool holder_is_dead(struct canal_channel *ch, u32 holder)
  */
 int canal_kernel_lock(struct canal_channel *ch, u32 *lock, int flags)
 {
-	const u32 me = task_pid_nr_ns(current, ch->pid_ns); /* 0: none there */
 	const u32 mark = CANAL_LOCK_KERNEL | (u32)task_pid_nr(current);
 	unsigned int i;
 
 	for (i = 0;; i++) {
 		u32 holder = canal_read_once(lock);
 
-		if (holder && holder == me)
+		if (!i && holder && is_me(holder) && canal_channel_mapped(ch))
 			return -EAGAIN;
 		/* K1 acquire; the stores of a dead holder are all done */
 		if (!holder ? canal_cas(lock, 0u, mark)

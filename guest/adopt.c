@@ -90,6 +90,9 @@ static void adopt_as(struct channel *ch, int fd, uint32_t n)
 	const struct sock_ref ref = { .s = s, .n = n, .domain = s->domain, .type = s->type };
 
 	lock_before_fork(); /* no thread has it to itself any more */
+	lock_forget(&s->tx.tx_lock);
+	lock_forget(&s->rx.rx_lock);
+	lock_forget(&s->ctl_lock);
 	(void)fd_install_socket(fd, ref);
 	lock_before_fork(); /* nor was it made here: fd_is_private() */
 	if (handover_always)

@@ -16,6 +16,7 @@
  * Failure: none; the program is told what the kernel says to its own call.
  */
 #include "internal.h"
+#include "lock.h"
 #include "sys.h"
 
 bool sys_filtered;
@@ -30,6 +31,7 @@ void confine_prepare(bool attach)
 	struct channel *ch;
 	struct waiter *w;
 
+	(void)lock_me();
 	if ((attach ? libcanal_preloaded : the_channel.region != NULL) && !channel_get(&ch))
 		(void)waiter_get(ch, &w);
 	errno = saved;

@@ -361,6 +361,49 @@ static bool is_pushed(void *arg)
 	return canal_read_once(&set->ready);
 }
 
+/* This thread's sleep in a set, and where on its stack; where 0: none. */
+struct asleep {
+	uintptr_t where;
+	uint32_t number, serial;
+};
+
+static __thread struct asleep asleep __attribute__((tls_model("initial-exec")));
+
+/* Who is here now is not on top of that sleep, if there was one: it was left. */
+static void asleep_check(const void *here)
+{
+	struct asleep was = asleep;
+
+	if (likely(!was.where) || !wait_is_left(was.where, here))
+		return;
+	asleep.where = 0;
+	set_sleeper_gone(was.number, was.serial);
+}
+
+void epoll_thread_ends(void)
+{
+	struct asleep was = asleep;
+
+	asleep.where = 0;
+	if (was.where && the_channel.region && !channel_gone(&the_channel))
+		set_sleeper_gone(was.number, was.serial);
+}
+
+static int kernel_sleep(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+			int64_t deadline, const sigset_t *mask)
+{
+	const struct asleep outer = asleep; /* of whom this handler interrupted */
+	struct timespec ts;
+	int n;
+
+	asleep = (struct asleep){ .where = (uintptr_t)&ts,
+				  .number = canal_read_once(&es->number),
+				  .serial = canal_read_once(&set_shared(es)->serial) };
+	n = kernel_wait(epfd, ev, max, time_left(deadline, &ts), mask);
+	asleep = outer;
+	return n;
+}
+
 /**
  * sleep_once() - sleep until something may be ready
  * @ret_again: set when the wake-up was for nothing
@@ -372,9 +415,10 @@ static int sleep_once(struct epoll_set *es, int epfd, struct epoll_event *ev, in
 		      int64_t deadline, const sigset_t *mask, bool *ret_again)
 {
 	uint32_t number = canal_read_once(&es->number);
-	struct timespec ts;
 	int canal, n, kernel;
 
+	asleep_check(&n);
+	wait_hear_exit();
 	tell_end(es);
 	canal = set_collect(es, epfd, ev, max, SET_BEFORE_SLEEP);
 	if (canal)
@@ -383,7 +427,7 @@ static int sleep_once(struct epoll_set *es, int epfd, struct epoll_event *ev, in
 	if (unlikely(canal_read_once(&handover_met)))
 		handover_sweep();
 	wait_trim(&the_channel);
-	n = kernel_wait(epfd, ev, max, time_left(deadline, &ts), mask);
+	n = kernel_sleep(es, epfd, ev, max, deadline, mask);
 	kernel = n > 0 ? set_strip(es, ev, n) : 0;
 	if (canal_read_once(&es->number) != number)
 		return kernel ? kernel : -EBADF; /* closed under us */

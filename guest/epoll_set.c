@@ -397,6 +397,16 @@ int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
 	return count;
 }
 
+void set_sleeper_gone(uint32_t number, uint32_t serial)
+{
+	struct canal_set *set = &the_channel.set[number];
+
+	lock_take(&set->lock);
+	if (set->serial == serial && set->sleepers)
+		set->sleepers--;
+	lock_drop(&set->lock);
+}
+
 bool set_peek(struct epoll_set *es, int epfd, enum set_when when)
 {
 	struct canal_set *set = set_shared(es);

@@ -103,6 +103,9 @@ bool set_unlink(struct epoll_set *es, const struct member *m);
 bool set_sub_settled(uint32_t number, uint32_t n);
 void set_sweep(uint32_t number);
 
+/* One of those who SET_BEFORE_SLEEP counted will not come back. */
+void set_sleeper_gone(uint32_t number, uint32_t serial);
+
 enum set_when { SET_LOOK, SET_BEFORE_SLEEP, SET_AFTER_SLEEP };
 
 /**

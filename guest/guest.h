@@ -223,6 +223,11 @@ void waiter_abandon(struct channel *ch, struct waiter *w);
 /* A wait slot and its bell for something that is not a thread (an epoll set). */
 int waiter_claim(struct channel *ch, bool nonblock, struct waiter *ret_w);
 void waiter_release(struct channel *ch, struct waiter *w);
+/* Whether who slept at @where of this thread's stack has left by siglongjmp(), as @here is
+ * not on top of it. A jump into a function that goes deeper is not noticed. */
+bool wait_is_left(uintptr_t where, const void *here);
+/* epoll_thread_ends() is to be called when this thread ends. */
+void wait_hear_exit(void);
 /* In a forked child: the parent's threads and their slots are not ours. */
 void wait_after_fork(void);
 /* A process leaves its channel: the same, and its notes. */
@@ -282,6 +287,9 @@ bool wait_scavenge(struct channel *ch);
 void lock_take(uint32_t *lock);
 bool lock_try(uint32_t *lock);
 void lock_drop(uint32_t *lock);
+/* Of a socket that is new to this program: who held it under this thread's number was a
+ * thread of the program before, which exec ended. */
+void lock_forget(uint32_t *lock);
 
 /* --- data -------------------------------------------------------------- */
 
@@ -320,6 +328,8 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 /* A socket's last descriptor @fd of this process is closed: leave all sets. Its
  * entry in fd_table is forgotten but still names the socket. */
 void epoll_forget(int fd);
+/* The thread ends, perhaps cancelled in the middle of epoll_wait. */
+void epoll_thread_ends(void);
 /* An epoll descriptor is closed; @last: the last of this process. */
 void epoll_drop(int epfd, bool last);
 /* Instances without a set get one: children may add sockets to them. */

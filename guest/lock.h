@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locks in shared memory: a word that holds the thread id of the holder.
+ * Locks in shared memory: a word that holds the thread id of the holder, and some bits
+ * that tell its pid namespace from others (wire.h, CANAL_LOCK_SPACE).
  *
  * Purpose: two threads, of any processes of a channel, must not produce into
  * (or consume from) one FIFO at once. Held for one copy, never across a sleep.

@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "guest.h"
 #include "keep.h"
@@ -49,13 +50,20 @@
 #define ARRIVAL_MOST 4096
 /* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
+/* Handlers on top of each other whose slots are given back when one jumps out. */
+#define SPARES 4
 /* Slots that rest at once. */
 #define PARKED 64
 
 #define TLS __thread __attribute__((tls_model("initial-exec")))
 
 static TLS struct waiter own_waiter; /* client 0: none */
-static TLS bool own_busy;
+static TLS uintptr_t own_busy;       /* where on the stack its user is; 0: nobody */
+/* Slots that handlers have on top of that. */
+static TLS struct {
+	uintptr_t where;
+	struct waiter w;
+} spares[SPARES];
 static TLS uint32_t spin_looks; /* 0: not yet asked */
 static TLS uint32_t spin_waits;
 static TLS uint32_t spin_crowded; /* waits to go without yields */
@@ -65,6 +73,10 @@ TLS bool wait_has_inward; /* of those some were, when they were noted */
 
 /* Read ends of this process's threads, by slot, plus 1; for wait_after_fork(). */
 static int slot_fd[WAIT_SLOTS];
+
+/* The pid namespace of this process, as CANAL_LOCK_SPACE; 1: it cannot be asked. */
+static uint32_t own_space;
+#define SPACE_UNKNOWN 1u
 
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key;
@@ -157,7 +169,7 @@ void waiter_abandon(struct channel *ch, struct waiter *w)
 	park(w);
 	if (w == &own_waiter) {
 		canal_write_once(&slot_fd[w->slot % WAIT_SLOTS], 0);
-		own_busy = false;
+		own_busy = 0;
 	}
 	w->client = 0;
 }
@@ -214,6 +226,7 @@ static void own_release(void *unused)
 {
 	(void)unused;
 	keep_over(); /* cancelled in a call */
+	epoll_thread_ends();
 	if (!own_waiter.client || own_waiter.client != the_channel.client)
 		return;
 	wait_trim(&the_channel);
@@ -223,12 +236,18 @@ static void own_release(void *unused)
 	}
 	canal_write_once(&slot_fd[own_waiter.slot % WAIT_SLOTS], 0);
 	waiter_release(&the_channel, &own_waiter);
-	own_busy = false;
+	own_busy = 0;
 }
 
 static void exit_key_make(void)
 {
 	(void)pthread_key_create(&exit_key, own_release);
+}
+
+void wait_hear_exit(void)
+{
+	pthread_once(&exit_key_once, exit_key_make);
+	(void)pthread_setspecific(exit_key, &own_waiter);
 }
 
 static __attribute__((noinline)) int own_claim(struct channel *ch)
@@ -238,8 +257,7 @@ static __attribute__((noinline)) int own_claim(struct channel *ch)
 	if (err)
 		return err;
 	canal_write_once(&slot_fd[own_waiter.slot % WAIT_SLOTS], own_waiter.fd + 1);
-	pthread_once(&exit_key_once, exit_key_make);
-	(void)pthread_setspecific(exit_key, &own_waiter);
+	wait_hear_exit();
 	return 0;
 }
 
@@ -255,27 +273,84 @@ int waiter_get(struct channel *ch, struct waiter **ret_w)
 	return 0;
 }
 
+/* --- jumps out of a sleep ---------------------------------------------- */
+
+bool wait_is_left(uintptr_t where, const void *here)
+{
+	stack_t ss = { .ss_flags = 0 };
+
+	if ((uintptr_t)here < where || sys_filtered)
+		return false;
+	/* a handler's own stack may lie above what it interrupted */
+	return sys_call2(SYS_sigaltstack, 0, &ss) == 0 && !(ss.ss_flags & SS_ONSTACK);
+}
+
+/* Of a sleep that nobody is in any more. */
+static void slot_left(struct channel *ch, struct waiter *w)
+{
+	canal_disarm(&ch->wait[w->slot].armed);
+	if (question_open(ch, w->slot))
+		waiter_abandon(ch, w);
+}
+
+static void spares_left(struct channel *ch, const void *here)
+{
+	for (int i = 0; i < SPARES; i++) {
+		struct waiter w = spares[i].w;
+
+		if (!spares[i].where || !wait_is_left(spares[i].where, here))
+			continue;
+		spares[i].where = 0;
+		if (w.client == canal_read_once(&ch->client))
+			waiter_abandon(ch, &w);
+	}
+}
+
+static int spare_claim(struct channel *ch, struct waiter *spare)
+{
+	int err;
+
+	spares_left(ch, spare);
+	err = waiter_claim(ch, false, spare);
+	for (int i = 0; !err && i < SPARES; i++) {
+		if (spares[i].where)
+			continue;
+		spares[i].w = *spare;
+		spares[i].where = (uintptr_t)spare;
+		break;
+	}
+	return err;
+}
+
 int waiter_borrow(struct channel *ch, struct waiter *spare, struct waiter **ret_w)
 {
 	int err;
 
 	if (unlikely(own_busy)) {
-		*ret_w = spare;
-		return waiter_claim(ch, false, spare);
+		if (!wait_is_left(own_busy, spare)) {
+			*ret_w = spare;
+			return spare_claim(ch, spare);
+		}
+		slot_left(ch, &own_waiter);
+		spares_left(ch, spare);
 	}
-	own_busy = true; /* first: a handler between the two takes a spare */
+	own_busy = (uintptr_t)spare; /* first: a handler between the two takes a spare */
 	err = waiter_get(ch, ret_w);
 	if (err)
-		own_busy = false;
+		own_busy = 0;
 	return err;
 }
 
 void waiter_return(struct channel *ch, struct waiter *w)
 {
-	if (likely(w == &own_waiter))
-		own_busy = false;
-	else
-		waiter_release(ch, w);
+	if (likely(w == &own_waiter)) {
+		own_busy = 0;
+		return;
+	}
+	for (int i = 0; i < SPARES; i++)
+		if (spares[i].where == (uintptr_t)w)
+			spares[i].where = 0;
+	waiter_release(ch, w);
 }
 
 uint32_t lock_forks;
@@ -300,8 +375,10 @@ void wait_after_fork(void)
 	}
 	keep_after_fork();
 	own_waiter.client = 0;
-	own_busy = false;
+	own_busy = 0;
+	memset(spares, 0, sizeof(spares));
 	lock_self = 0;
+	own_space = 0;
 }
 
 void wait_leave(void)
@@ -664,12 +741,36 @@ void wait_inward(const struct channel *ch)
 #define LOCK_LOOKS 200
 #define LOCK_YIELDS 64
 #define LOCK_NAP_NS 50000
+#define STRANGE_NS 3000000000
+
+/* A holder in another pid namespace. */
+struct strange {
+	uint32_t holder;
+	int64_t since;
+};
 
 TLS uint32_t lock_self;
 
+static uint32_t space_learn(void)
+{
+	struct stat st;
+	uint32_t space = canal_read_once(&own_space);
+	int saved = errno;
+
+	if (space)
+		return space;
+	space = !sys_filtered && stat("/proc/self/ns/pid", &st) == 0 ? CANAL_LOCK_SPACE(st.st_ino)
+								     : SPACE_UNKNOWN;
+	canal_write_once(&own_space, space);
+	errno = saved;
+	return space;
+}
+
 uint32_t lock_learn_self(void)
 {
-	lock_self = (uint32_t)sys_call2(SYS_gettid, 0, 0);
+	uint32_t tid = (uint32_t)sys_call2(SYS_gettid, 0, 0);
+
+	lock_self = (tid & CANAL_LOCK_TID) | CANAL_LOCK_SPACE_OF(space_learn());
 	return lock_self;
 }
 
@@ -693,13 +794,35 @@ static bool thread_is_zombie(uint32_t tid)
 
 static bool thread_is_dead(uint32_t tid)
 {
-	if (tid & CANAL_LOCK_KERNEL)
-		return false; /* it lets go soon */
 	return sys_call2(SYS_tkill, tid, 0) == -ESRCH || thread_is_zombie(tid);
+}
+
+/* In which pid namespace nobody here can ask: by the time that it has held the lock, as
+ * no copy takes that long. */
+static bool stranger_is_dead(uint32_t holder, struct strange *strange)
+{
+	int64_t now = wait_now();
+
+	if (strange->holder != holder)
+		*strange = (struct strange){ .holder = holder, .since = now };
+	return now - strange->since > STRANGE_NS;
+}
+
+static bool holder_is_dead(uint32_t holder, uint32_t me, struct strange *strange)
+{
+	uint32_t space = CANAL_LOCK_SPACE_OF(holder), own = CANAL_LOCK_SPACE_OF(me);
+
+	if (holder & CANAL_LOCK_KERNEL)
+		return false; /* it lets go soon */
+	if (space && own && space != own)
+		return stranger_is_dead(holder, strange);
+	return thread_is_dead(holder & CANAL_LOCK_TID);
 }
 
 bool lock_contend(uint32_t *lock, uint32_t me)
 {
+	struct strange strange = { .holder = 0 };
+
 	for (uint32_t i = 0;; i++) {
 		uint32_t holder = canal_read_once(lock);
 
@@ -707,7 +830,8 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 			return false;
 		/* K1 acquire; a dead holder's stores are all done */
 		if (!holder ? canal_cas(lock, 0u, me)
-			    : i > LOCK_LOOKS && i % LOCK_YIELDS == 0 && thread_is_dead(holder) &&
+			    : i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
+				      holder_is_dead(holder, me, &strange) &&
 				      canal_cas(lock, holder, me))
 			return true;
 		if (i < LOCK_LOOKS)
@@ -734,4 +858,12 @@ bool lock_try(uint32_t *lock)
 void lock_drop(uint32_t *lock)
 {
 	lock_leave(lock);
+}
+
+void lock_forget(uint32_t *lock)
+{
+	uint32_t me = lock_me();
+
+	if (canal_read_once(lock) == me)
+		(void)canal_cas(lock, me, 0u);
 }

@@ -431,6 +431,40 @@ static void clones(void)
 	}
 }
 
+/*
+ * A child in another pid namespace is killed while it sends: whatever it held, the
+ * parent goes on, and does not mistake a thread of its own for it.
+ */
+static void other_pids(void)
+{
+	static char block[1 << 16];
+	int fd[2], dead = 0;
+
+	stream_pair(fd);
+	for (int i = 0; i < 3; i++) {
+		pid_t pid, maker = NEED(fork());
+
+		if (!maker) {
+			if (unshare(CLONE_NEWPID)) /* not allowed here: then as any child */
+				errno = 0;
+			pid = NEED(fork());
+			while (!pid)
+				if (send(fd[0], block, sizeof(block), 0) < 0)
+					_exit(1);
+			nap_ms(30);
+			NEED(kill(pid, SIGKILL));
+			NEED(waitpid(pid, NULL, 0));
+			_exit(0);
+		}
+		while (waitpid(maker, NULL, WNOHANG) == 0)
+			(void)recv(fd[1], block, sizeof(block), MSG_DONTWAIT);
+		while (send(fd[0], block, 1, MSG_DONTWAIT) != 1)
+			(void)recv(fd[1], block, sizeof(block), MSG_DONTWAIT);
+		dead++;
+	}
+	say("went on %d times", dead);
+}
+
 const struct call_case cases[] = {
 	{ "child_serves", child_serves },
 	{ "both_accept", both_accept },
@@ -444,5 +478,6 @@ const struct call_case cases[] = {
 	{ "confined", confined },
 	{ "vfork_waits", vfork_waits },
 	{ "clones", clones },
+	{ "other_pids", other_pids },
 };
 const size_t case_count = COUNT(cases);

@@ -2,6 +2,7 @@
 /* Signals that come while a call is blocked, with SA_RESTART and without. */
 #include "calls.h"
 
+#include <setjmp.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/time.h>
@@ -230,11 +231,132 @@ static void sockets_in_handler(void)
 	say("exchanged: %s, handled: %s", exchanged > 10 ? "yes" : "no", caught > 5 ? "yes" : "no");
 }
 
+/* --- jumps out of a handler ---------------------------------------------- */
+
+static sigjmp_buf back;
+
+static void jump(int number)
+{
+	(void)number;
+	siglongjmp(back, 1);
+}
+
+static int jump_fd[2], jump_set;
+
+static void sleep_somehow(int how)
+{
+	struct pollfd p = { .fd = jump_fd[0], .events = POLLIN };
+	struct epoll_event ev;
+	char byte;
+
+	if (how == 0)
+		(void)!recv(jump_fd[0], &byte, 1, 0);
+	else if (how == 1)
+		(void)poll(&p, 1, -1);
+	else
+		(void)epoll_wait(jump_set, &ev, 1, -1);
+}
+
+/* More often than there are places to sleep, if each jump took one along. */
+static void jump_out(int how, int times)
+{
+	const struct itimerspec soon = { .it_value = { 0, 500000 } };
+	static volatile int jumps;
+
+	for (jumps = 0; jumps < times;) {
+		if (sigsetjmp(back, 1)) {
+			jumps++;
+			continue;
+		}
+		NEED(timer_settime(timer, 0, &soon, NULL));
+		sleep_somehow(how);
+	}
+}
+
+static void *wake_later(void *arg)
+{
+	nap_ms(10);
+	send_all(*(int *)arg, "x", 1);
+	return NULL;
+}
+
+static void jumped_out(void)
+{
+	const struct sigaction action = { .sa_handler = jump };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID,
+				  .sigev_signo = SIGUSR1,
+				  ._sigev_un._tid = gettid() };
+	struct epoll_event ev = { .events = EPOLLIN };
+	pthread_t thread;
+	char byte;
+
+	stream_pair(jump_fd);
+	jump_set = NEED(epoll_create1(0));
+	NEED(epoll_ctl(jump_set, EPOLL_CTL_ADD, jump_fd[0], &ev));
+	sigaction(SIGUSR1, &action, NULL);
+	NEED(timer_create(CLOCK_MONOTONIC, &event, &timer));
+	for (int how = 0; how < 3; how++) {
+		jump_out(how, how ? 300 : 1200);
+		NEED(-pthread_create(&thread, NULL, wake_later, &jump_fd[1]));
+		sleep_somehow(how);
+		pthread_join(thread, NULL);
+		if (how)
+			TELL(recv(jump_fd[0], &byte, 1, MSG_DONTWAIT));
+	}
+	/* a number of the library's among the lowest would be one that leaked */
+	say("lowest %d", dup(0) < 32);
+}
+
+static void *wait_in_set(void *arg)
+{
+	struct epoll_event ev;
+
+	(void)arg;
+	(void)epoll_wait(jump_set, &ev, 1, -1);
+	return NULL;
+}
+
+static void sleepers_cancelled(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	pthread_t thread[8];
+	void *ret;
+	int cancelled = 0;
+	char byte;
+
+	stream_pair(jump_fd);
+	jump_set = NEED(epoll_create1(0));
+	NEED(epoll_ctl(jump_set, EPOLL_CTL_ADD, jump_fd[0], &ev));
+	for (int i = 0; i < 8; i++)
+		NEED(-pthread_create(&thread[i], NULL, wait_in_set, NULL));
+	nap_ms(20);
+	for (int i = 0; i < 8; i++) {
+		pthread_cancel(thread[i]);
+		pthread_join(thread[i], &ret);
+		cancelled += ret == PTHREAD_CANCELED;
+	}
+	say("cancelled %d", cancelled);
+	for (int i = 0; i < 3; i++) {
+		NEED(-pthread_create(&thread[0], NULL, wake_later, &jump_fd[1]));
+		TELL(epoll_wait(jump_set, &ev, 1, 5000));
+		TELL(recv(jump_fd[0], &byte, 1, 0));
+		TELL(epoll_wait(jump_set, &ev, 1, 0));
+		pthread_join(thread[0], NULL);
+	}
+}
+
 const struct call_case cases[] = {
-	{ "recv_interrupted", recv_interrupted },   { "recv_restarted", recv_restarted },
-	{ "recv_limited", recv_limited },           { "recv_partial", recv_partial },
-	{ "send_interrupted", send_interrupted },   { "accept_interrupted", accept_interrupted },
-	{ "accept_restarted", accept_restarted },   { "dgram_interrupted", dgram_interrupted },
-	{ "waits_interrupted", waits_interrupted }, { "sockets_in_handler", sockets_in_handler },
+	{ "recv_interrupted", recv_interrupted },
+	{ "recv_restarted", recv_restarted },
+	{ "recv_limited", recv_limited },
+	{ "recv_partial", recv_partial },
+	{ "send_interrupted", send_interrupted },
+	{ "accept_interrupted", accept_interrupted },
+	{ "accept_restarted", accept_restarted },
+	{ "dgram_interrupted", dgram_interrupted },
+	{ "waits_interrupted", waits_interrupted },
+	{ "sockets_in_handler", sockets_in_handler },
+	{ "jumped_out", jumped_out },
+	{ "sleepers_cancelled", sleepers_cancelled },
 };
 const size_t case_count = COUNT(cases);
