@@ -224,6 +224,8 @@ enum canal_inr_op {
 				 struct canal_queued in canal_call.data */
 	CANAL_INR_OUTQ,        /* call; of a stream: bytes in TX and those that the peer has not
 				 acknowledged; arg[0] 1: only those that were not sent */
+	CANAL_INR_LINGER,      /* call; arg[0] generation: ends when the peer has all that a
+				 socket with SO_LINGER had, which was closed, or its time is over */
 	CANAL_INR_OPS,
 };
 

@@ -101,6 +101,15 @@ static void inq_set(struct canal_sock *s, const void *value)
 		(void)canal_fetch_and(&s->status, ~CANAL_STATUS_INQ);
 }
 
+static void linger_set(struct canal_sock *s, const void *value)
+{
+	struct linger linger;
+
+	memcpy(&linger, value, sizeof(linger));
+	canal_write_once(&s->linger,
+			 linger.l_onoff && linger.l_linger > 0 ? (uint32_t)linger.l_linger : 0u);
+}
+
 /* What canald's kernel says of a new one: it may not know the option. */
 static int option_noted(struct sock_ref ref, int level, int name, const void *value, int ret)
 {
@@ -112,6 +121,8 @@ static int option_noted(struct sock_ref ref, int level, int name, const void *va
 		lowat_set(ref.s, value);
 	if (name == SO_PEEK_OFF)
 		peek_set(ref.s, value);
+	if (name == SO_LINGER && ref.type == SOCK_STREAM)
+		linger_set(ref.s, value);
 	return 0;
 }
 

@@ -30,6 +30,8 @@
 #include "lock.h"
 #include "twin.h"
 
+#define NS_PER_S 1000000000ll
+
 void process_before_fork(void)
 {
 	epoll_before_fork();
@@ -40,13 +42,26 @@ void process_before_fork(void)
 struct goodbye {
 	struct fd_entry was;
 	bool last;
+	uint32_t linger; /* SO_LINGER: seconds to wait; 0: none */
+	uint32_t generation;
 };
+
+static bool is_socket(const struct goodbye *bye)
+{
+	return bye->was.kind == FD_SOCKET || bye->was.kind == FD_HANDED;
+}
 
 static struct goodbye forget(int fd)
 {
 	struct goodbye bye = { .was = fd_table[fd] };
 
 	bye.last = fd_remove(fd);
+	if (is_socket(&bye) && bye.last) {
+		const struct canal_sock *s = bye.was.object;
+
+		bye.linger = canal_read_once(&s->linger);
+		bye.generation = canal_read_once(&s->generation);
+	}
 	if (bye.was.kind == FD_SOCKET && bye.last) {
 		keep_open(fd, bye.was.number);
 		if (twin_any())
@@ -56,6 +71,23 @@ static struct goodbye forget(int fd)
 	if (bye.was.kind == FD_EPOLL)
 		epoll_drop(fd, bye.last);
 	return bye;
+}
+
+/*
+ * SO_LINGER with a time: until the peer has all, or the time is over. canald knows both,
+ * and answers at once when another process has the socket still.
+ */
+static void linger(const struct goodbye *bye)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_LINGER,
+		.sock = bye->was.number,
+		.u.arg = { bye->generation },
+	};
+	struct call_args args = { .level = 0 };
+
+	(void)channel_call_until(&the_channel, &inr, &args,
+				 wait_now() + (bye->linger + 1ll) * NS_PER_S);
 }
 
 /*
@@ -70,9 +102,11 @@ static void hint(const struct goodbye *bye)
 		.slot = CANAL_NONE,
 	};
 
-	if ((bye->was.kind == FD_SOCKET || bye->was.kind == FD_HANDED) && bye->last &&
-	    the_channel.client && !the_channel.dead)
-		(void)channel_post(&the_channel, &inr);
+	if (!is_socket(bye) || !bye->last || !the_channel.client || the_channel.dead)
+		return;
+	(void)channel_post(&the_channel, &inr);
+	if (bye->linger)
+		linger(bye);
 }
 
 void process_replace(int fd, int by, int flags)

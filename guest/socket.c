@@ -443,6 +443,7 @@ static void options_inherit(struct canal_sock *to, const struct canal_sock *from
 	canal_write_once(&to->rcvtimeo_ns, canal_read_once(&from->rcvtimeo_ns));
 	canal_write_once(&to->sndtimeo_ns, canal_read_once(&from->sndtimeo_ns));
 	canal_write_once(&to->rcvlowat, canal_read_once(&from->rcvlowat));
+	canal_write_once(&to->linger, canal_read_once(&from->linger));
 }
 
 static int accept_take(struct channel *ch, struct sock_ref ref, int flags, uint32_t *ret_n)

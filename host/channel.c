@@ -372,6 +372,7 @@ void channel_drop_client(struct client *c)
 	if (ch->client_seen[c->number % CLIENT_SEEN] == c)
 		ch->client_seen[c->number % CLIENT_SEEN] = NULL;
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
+	linger_drop_client(ch, c->number);
 	release_waiters(ch, c->number);
 	release_sets(ch, c->number);
 	if (!ch->broken)

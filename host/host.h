@@ -21,6 +21,7 @@
  *	switch.c	sockets of guests joined in memory
  *	urgent.c	urgent data of streams
  *	stock.c		socket pairs for dummies, made ahead
+ *	linger.c	close() that waits
  *	errqueue.c	the error queue of a socket
  *	pump.c		bytes that go through a dummy
  *	guest_fd.c	receiving and closing descriptors of guests
@@ -147,6 +148,7 @@ struct poller {
 	struct cds_list_head ref_ready;              /* struct sock.ref_link */
 	struct cds_list_head handing;                /* struct sock.handing_link */
 	struct cds_list_head passed;                 /* struct sock.passed_link */
+	struct cds_list_head lingering;              /* struct sock.linger_link */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
 	uint8_t *bounce;                             /* pump.c; NULL: not needed yet */
 	uint64_t ref_left;                           /* bytes of transfers, in this pass */
@@ -525,7 +527,11 @@ struct sock {
 	bool by_kernel;                /* datagrams of this one never go by the switch */
 	bool corked;                   /* of a datagram, the kernel has a part already */
 	bool hears_control;            /* an option asks for control messages */
-	bool hears_errors;             /* an option asks for the error queue */
+	uint64_t linger_until_ns;      /* in poller.lingering; 0: not */
+	struct cds_list_head linger_link;
+	uint32_t linger_slot, linger_client; /* who waits for that, plus 1 */
+	bool lingering;                      /* only its kernel socket is left */
+	bool hears_errors;                   /* an option asks for the error queue */
 	struct cds_list_head dead_link, starved_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
@@ -642,6 +648,16 @@ void pump_end(struct sock *s); /* it is released or destroyed */
 /* options.c */
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
 int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len);
+
+/* linger.c */
+void linger_begin(struct sock *s); /* it is released */
+void linger_end(struct sock *s);   /* and now destroyed */
+bool linger_hold(struct sock *s);  /* TX is empty: true, not to be destroyed yet */
+void linger_look(struct sock *s);  /* the kernel told something of one that is held */
+void linger_tick(struct poller *p);
+void linger_drop_client(struct channel *ch, uint32_t client);
+/* INR_LINGER, which it answers itself. 0 or RULE_BROKEN. */
+int linger_ask(struct channel *ch, const struct canal_inr *inr);
 
 /* errqueue.c */
 void errqueue_option(struct sock *s, int level, int name); /* it was set */

@@ -223,6 +223,7 @@ void poller_trim(struct poller *p)
 	cds_list_for_each_entry(ch, &p->channels, link) trim_channel(ch);
 	(void)portpool_trim(p);
 	(void)pump_passed_look(p);
+	linger_tick(p);
 	cds_list_for_each_entry_safe(s, next, &p->starved, starved_link)
 	{
 		sock_unstarve(s);
@@ -293,8 +294,8 @@ static int64_t sleep_limit(struct poller *p)
 			return 1000000;
 		tick |= ch->bells_full || canal_read_once(&ch->region->tx_used) >= ch->shape.chunks;
 	}
-	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->trim) &&
-	    cds_list_empty(&p->starved) && !portpool_trim(p))
+	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->lingering) &&
+	    cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
 		return limit;
 	return limit < 0 || limit > (int64_t)TRIM_NS ? (int64_t)TRIM_NS : limit;
 }
@@ -440,6 +441,7 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->ref_ready);
 	CDS_INIT_LIST_HEAD(&p->handing);
 	CDS_INIT_LIST_HEAD(&p->passed);
+	CDS_INIT_LIST_HEAD(&p->lingering);
 	for (uint32_t i = 0; i < FAR_BUCKETS; i++)
 		CDS_INIT_LIST_HEAD(&p->far_table[i]);
 	for (int i = 0; i < SWITCH_BUCKETS; i++)

@@ -70,6 +70,10 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 {
 	struct sock *s = caa_container_of(h, struct sock, kernel);
 
+	if (s->lingering) {
+		linger_look(s);
+		return;
+	}
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		s->rx_hup = true; /* also when it has just connected: not told again */
 	if (s->state == CANAL_SOCK_CONNECTING) {
@@ -597,6 +601,7 @@ void sock_destroy(struct sock *s)
 	if (s->dead)
 		return;
 	s->dead = true;
+	linger_end(s);
 	ref_end(s, -EBADF);
 	listen_stop(s);
 	listen_taken(s);
@@ -639,9 +644,12 @@ void sock_release(struct sock *s)
 	/* Bytes that nobody will read make it a reset, with what is in TX. */
 	if (!s->broken_off && !s->channel->broken && !sock_unread(s) &&
 	    (s->state == CANAL_SOCK_CONNECTED || s->type == SOCK_DGRAM) &&
-	    sock_tx_avail(s, &avail) && avail) {
-		sock_mark_tx(s); /* sock_drained() follows */
-		return;
+	    sock_tx_avail(s, &avail)) {
+		linger_begin(s);
+		if (avail)
+			sock_mark_tx(s); /* sock_drained() follows */
+		if (avail || linger_hold(s))
+			return;
 	}
 	sock_destroy(s);
 }
@@ -650,7 +658,8 @@ void sock_release(struct sock *s)
 void sock_drained(struct sock *s)
 {
 	if (s->released) {
-		sock_destroy(s);
+		if (!s->lingering && !linger_hold(s))
+			sock_destroy(s);
 	} else if (s->tx_shut && !s->tx_fin_sent && s->state == CANAL_SOCK_CONNECTED) {
 		s->tx_fin_sent = true;
 		if (s->joined)

@@ -15,7 +15,6 @@ BY_REASON = {
     OOB: {"oob": ["sigurg"]},
     LATER: {"connect": ["network_unreachable"], "blocked": ["shutdown_wakes_connect"]},
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
-    "close() does not wait for SO_LINGER's time": {"endings": ["linger_waits_its_time"]},
     "states of a socket after its end": {"endings": ["shutdown_after_the_end"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},

@@ -178,6 +178,11 @@ static void outq_nowhere(struct guest *g)
 	post(g, CANAL_INR_OUTQ, guest_socket(g, AF_INET, SOCK_STREAM), 0);
 }
 
+static void linger_nowhere(struct guest *g)
+{
+	post(g, CANAL_INR_LINGER, guest_socket(g, AF_INET, SOCK_STREAM), 0);
+}
+
 static void slot_out_of_range(struct guest *g)
 {
 	guest_post(g, CANAL_INR_NOP, 0, g->shape.wait.count, "", 1);
@@ -656,6 +661,7 @@ static const struct {
 	CASE(getsockopt_nowhere, "bad-socket"),
 	CASE(queue_nowhere, "bad-socket"),
 	CASE(outq_nowhere, "bad-socket"),
+	CASE(linger_nowhere, "bad-socket"),
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
 	CASE(resolve_nowhere, "bad-slot"),
