@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exported symbols: sendfile and splice, between a stream of ours and a file or
- * a pipe of the kernel's.
+ * Exported symbols: sendfile and splice, between a socket of ours and a file or
+ * a pipe of the kernel's. What a datagram socket is given at once is a datagram.
  *
  * Purpose: one copy through a buffer. What must not happen is that bytes taken
  * from one side find no room on the other: the room is found out first, and only
@@ -37,6 +37,24 @@ static bool nonblocking(struct sock_ref ref)
 	return canal_read_once(&ref.s->status) & CANAL_STATUS_NONBLOCK;
 }
 
+static ssize_t move_send(struct sock_ref ref, void *buf, size_t len, int flags)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	const struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
+			      : dgram_send(ref.s, ref.n, &m, 0);
+}
+
+static ssize_t move_recv(struct sock_ref ref, void *buf, size_t len)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return is_stream(ref) ? stream_recv(ref.s, ref.n, &iov, 1, 0)
+			      : dgram_recv(ref.s, ref.n, &m, 0);
+}
+
 static size_t stream_room(struct canal_sock *s)
 {
 	uint64_t limit = canal_read_once(&s->tx.limit);
@@ -54,26 +72,24 @@ static size_t send_piece(struct sock_ref ref, size_t left)
 {
 	size_t piece = least(left, MOVE_BUFFER), room;
 
-	if (!nonblocking(ref))
+	if (!nonblocking(ref) || !is_stream(ref))
 		return piece;
 	room = stream_room(ref.s);
 	return least(piece, room ? room : 1);
 }
 
 /* Reads the file at @at and sends; what the stream does not take is read again. */
-static ssize_t file_to_stream(struct sock_ref ref, int in, off_t at, size_t len, void *buf)
+static ssize_t file_to_socket(struct sock_ref ref, int in, off_t at, size_t len, void *buf)
 {
 	size_t done = 0;
 
 	while (done < len) {
-		struct iovec iov = { .iov_base = buf };
 		ssize_t got = real(pread)(in, buf, send_piece(ref, len - done), at + done);
 		ssize_t sent;
 
 		if (got <= 0)
 			return done ? (ssize_t)done : got < 0 ? -errno : 0;
-		iov.iov_len = got;
-		sent = stream_send(ref.s, ref.n, &iov, 1, (size_t)got < len - done ? MSG_MORE : 0);
+		sent = move_send(ref, buf, got, (size_t)got < len - done ? MSG_MORE : 0);
 		if (sent < 0)
 			return done ? (ssize_t)done : sent;
 		done += sent;
@@ -98,7 +114,7 @@ static ssize_t send_file(struct sock_ref ref, int in, off_t *at, size_t len)
 	buf = malloc(least(len ? len : 1, MOVE_BUFFER));
 	if (!buf)
 		return -ENOMEM;
-	ret = file_to_stream(ref, in, from, len, buf);
+	ret = file_to_socket(ref, in, from, len, buf);
 	free(buf);
 	if (ret == -ESPIPE)
 		ret = -EINVAL;
@@ -121,7 +137,7 @@ EXPORT ssize_t sendfile(int out, int in, off_t *at, size_t len)
 
 	if (!ref.s)
 		return fd_sock(in) ? give(-EINVAL) : real(sendfile)(out, in, at, len);
-	if (fd_sock(in) || !is_stream(ref))
+	if (fd_sock(in))
 		return give(-EINVAL);
 	ret = send_file(ref, in, at, len);
 	errno = saved_errno;
@@ -186,22 +202,20 @@ static ssize_t pipe_fill(int fd, const char *buf, size_t len)
 }
 
 /* The socket waits or not by its own mode; SPLICE_F_NONBLOCK is for the pipe. */
-static ssize_t stream_to_pipe(struct sock_ref ref, int pipe, size_t len, unsigned int flags,
+static ssize_t socket_to_pipe(struct sock_ref ref, int pipe, size_t len, unsigned int flags,
 			      char *buf)
 {
 	ssize_t room = pipe_room(pipe, pipe_nonblock(pipe, flags));
-	struct iovec iov = { .iov_base = buf };
 	ssize_t got;
 
 	if (room < 0)
 		return room;
-	iov.iov_len = least(least(len, MOVE_BUFFER), room);
-	got = stream_recv(ref.s, ref.n, &iov, 1, 0);
+	got = move_recv(ref, buf, least(least(len, MOVE_BUFFER), room));
 	return got > 0 ? pipe_fill(pipe, buf, got) : got;
 }
 
 /* Sees to it that the stream has room, or tells why it never will. */
-static int stream_wait_room(int fd, struct sock_ref ref)
+static int wait_room(int fd, struct sock_ref ref)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
@@ -218,14 +232,13 @@ static int stream_wait_room(int fd, struct sock_ref ref)
 }
 
 /* What was taken from the pipe has to go; only a broken stream drops it. */
-static ssize_t stream_push(int fd, struct sock_ref ref, char *buf, size_t len)
+static ssize_t socket_push(int fd, struct sock_ref ref, char *buf, size_t len)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	size_t done = 0;
 
 	while (done < len) {
-		struct iovec iov = { .iov_base = buf + done, .iov_len = len - done };
-		ssize_t sent = stream_send(ref.s, ref.n, &iov, 1, 0);
+		ssize_t sent = move_send(ref, buf + done, len - done, 0);
 
 		if (sent >= 0)
 			done += sent;
@@ -239,10 +252,10 @@ static ssize_t stream_push(int fd, struct sock_ref ref, char *buf, size_t len)
 	return done;
 }
 
-static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len, unsigned int flags,
+static ssize_t pipe_to_socket(int fd, struct sock_ref ref, int pipe, size_t len, unsigned int flags,
 			      char *buf)
 {
-	ssize_t got = stream_wait_room(fd, ref);
+	ssize_t got = wait_room(fd, ref);
 	size_t room = stream_room(ref.s);
 
 	if (got < 0)
@@ -253,10 +266,13 @@ static ssize_t pipe_to_stream(int fd, struct sock_ref ref, int pipe, size_t len,
 	if (got < 0)
 		return got;
 	/* A broken stream has no room that matters: the send below tells. */
-	got = real(read)(pipe, buf, least(least(len, MOVE_BUFFER), room ? room : 1));
+	got = real(read)(pipe, buf,
+			 least(least(len, MOVE_BUFFER), !is_stream(ref) ? len
+							: room          ? room
+									: 1));
 	if (got <= 0)
 		return got < 0 ? -errno : 0;
-	return stream_push(fd, ref, buf, got);
+	return socket_push(fd, ref, buf, got);
 }
 
 /* Open, and for @mode or both ways. */
@@ -288,15 +304,15 @@ static ssize_t splice_ours(int in, const off64_t *in_at, int out, const off64_t 
 		return -ESPIPE;
 	if (socket_at)
 		return user_readable(socket_at, sizeof(*socket_at)) ? -EFAULT : -EINVAL;
-	if ((from.s && to.s) || !is_stream(from.s ? from : to))
+	if (from.s && to.s)
 		return -EINVAL;
 	if (!len)
 		return 0;
 	buf = malloc(least(len, MOVE_BUFFER));
 	if (!buf)
 		return -ENOMEM;
-	ret = from.s ? stream_to_pipe(from, out, len, flags, buf)
-		     : pipe_to_stream(out, to, in, len, flags, buf);
+	ret = from.s ? socket_to_pipe(from, out, len, flags, buf)
+		     : pipe_to_socket(out, to, in, len, flags, buf);
 	free(buf);
 	return ret;
 }

@@ -17,7 +17,6 @@ BY_REASON = {
     "a failed send leaves an unnamed socket unnamed": {"dgram": ["not_connected"]},
     "states of a socket after its end": {"endings": ["shutdown_after_the_end"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
-    "datagram sockets do not move files and pipes": {"moving": ["sendfile_errors", "splice_dgram"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
     "canald accepts before the program does": {"tcp": ["backlog_full"]},
 }
