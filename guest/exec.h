@@ -27,6 +27,8 @@ char *const *exec_environment(const char *path, char *const envp[], char **room,
 /* The sockets that @path will inherit: all that are not closed on exec, and those that
  * @actions (may be NULL) mention. @path NULL: not known. */
 void exec_sockets(const char *path, char *const envp[], const posix_spawn_file_actions_t *actions);
+/* Whether the new program will be under libcanal, as the same user. */
+bool exec_covers(const char *path, char *const envp[]);
 /* exec_cover.c: whether libcanal will be in the program, if LD_PRELOAD says so. */
 bool exec_is_covered(const char *program);
 /* Where execvp() would find @name; false: nowhere. */

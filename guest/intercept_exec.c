@@ -22,6 +22,8 @@ extern char **environ;
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
+	TRACED(execve, path, argv, envp);
+
 	WITH_ENVIRONMENT(path, envp, kept);
 
 	exec_sockets(path, kept, NULL);
@@ -35,6 +37,8 @@ EXPORT int execv(const char *path, char *const argv[])
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
+	TRACED(execvpe, file, argv, envp);
+
 	char found[PATH_MAX], *path = exec_find(file, found, sizeof(found)) ? found : NULL;
 	WITH_ENVIRONMENT(path, envp, kept);
 
@@ -49,6 +53,8 @@ EXPORT int execvp(const char *file, char *const argv[])
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
+	TRACED(fexecve, fd, argv, envp);
+
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -60,6 +66,8 @@ EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
+	TRACED(execveat, dir, path, argv, envp, flags);
+
 	const char *known = path[0] == '/' ? path : NULL;
 	WITH_ENVIRONMENT(known, envp, kept);
 
@@ -123,6 +131,8 @@ EXPORT int execle(const char *path, const char *arg, ...)
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
+	TRACED(posix_spawn, pid, path, actions, attr, argv, envp);
+
 	WITH_ENVIRONMENT(NULL, envp, kept);
 
 	exec_sockets(path, kept, actions);
@@ -132,6 +142,8 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
+	TRACED(posix_spawnp, pid, file, actions, attr, argv, envp);
+
 	char found[PATH_MAX], *path = exec_find(file, found, sizeof(found)) ? found : NULL;
 	WITH_ENVIRONMENT(NULL, envp, kept);
 
@@ -141,6 +153,8 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 
 EXPORT int system(const char *command)
 {
+	TRACED(system, command);
+
 	if (command)
 		exec_sockets("/bin/sh", environ, NULL);
 	return real(system)(command);
@@ -148,6 +162,8 @@ EXPORT int system(const char *command)
 
 EXPORT FILE *popen(const char *command, const char *mode)
 {
+	TRACED(popen, command, mode);
+
 	exec_sockets("/bin/sh", environ, NULL);
 	return real(popen)(command, mode);
 }
@@ -155,6 +171,8 @@ EXPORT FILE *popen(const char *command, const char *mode)
 /* Replaces 0, 1 and 2 where we do not see it. */
 EXPORT int daemon(int stay, int keep)
 {
+	TRACED(daemon, stay, keep);
+
 	int ret = real(daemon)(stay, keep);
 
 	for (int fd = 0; !ret && !keep && fd <= 2; fd++)

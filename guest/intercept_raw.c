@@ -19,6 +19,8 @@
 
 EXPORT FILE *fdopen(int fd, const char *mode)
 {
+	TRACED(fdopen, fd, mode);
+
 	if (fd_sock(fd))
 		(void)handover(fd);
 	return real(fdopen)(fd, mode);
@@ -40,6 +42,8 @@ static int print(int fd, const char *text, size_t len)
 
 EXPORT int vdprintf(int fd, const char *format, va_list args)
 {
+	TRACED(vdprintf, fd, format, args);
+
 	char *text = NULL;
 	int len;
 
@@ -68,6 +72,8 @@ extern int __dprintf_chk(int fd, int flag, const char *format, ...);
 
 EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list args)
 {
+	TRACED(__vdprintf_chk, fd, flag, format, args);
+
 	return fd_sock(fd) ? vdprintf(fd, format, args)
 			   : real(__vdprintf_chk)(fd, flag, format, args);
 }
@@ -95,12 +101,16 @@ extern int io_uring_queue_init_params(unsigned int entries, struct io_uring *rin
 
 EXPORT int io_uring_setup(unsigned int entries, struct io_uring_params *p)
 {
+	TRACED(io_uring_setup, entries, p);
+
 	handover_all();
 	return real(io_uring_setup)(entries, p);
 }
 
 EXPORT int io_uring_queue_init(unsigned int entries, struct io_uring *ring, unsigned int flags)
 {
+	TRACED(io_uring_queue_init, entries, ring, flags);
+
 	handover_all();
 	return real(io_uring_queue_init)(entries, ring, flags);
 }
@@ -108,6 +118,8 @@ EXPORT int io_uring_queue_init(unsigned int entries, struct io_uring *ring, unsi
 EXPORT int io_uring_queue_init_params(unsigned int entries, struct io_uring *ring,
 				      struct io_uring_params *p)
 {
+	TRACED(io_uring_queue_init_params, entries, ring, p);
+
 	handover_all();
 	return real(io_uring_queue_init_params)(entries, ring, p);
 }
@@ -125,6 +137,18 @@ static long call_pselect(const long *a)
 
 	return pselect(I(0), P(1), P(2), P(3), P(4), mask ? *mask : NULL);
 }
+
+#ifdef SYS_io_uring_setup
+static long ring_by_number(const long *a)
+{
+	long ret;
+
+	handover_all();
+	ret = give(sys_call6(SYS_io_uring_setup, a[0], a[1], a[2], a[3], a[4], a[5]));
+	trace_ring_by_number(ret, U(0));
+	return ret;
+}
+#endif
 
 /* clang-format off */
 /*
@@ -211,7 +235,7 @@ static bool route_other(long number, long *a, long *ret)
 	case SYS_getrlimit: *ret = getrlimit(I(0), P(1)); return true;
 #endif
 #ifdef SYS_io_uring_setup
-	case SYS_io_uring_setup: handover_all(); return false;
+	case SYS_io_uring_setup: *ret = ring_by_number(a); return true;
 #endif
 	default: return false;
 	}

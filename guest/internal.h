@@ -112,6 +112,8 @@ int socket_peer(struct sock_ref ref, struct sockaddr *addr, socklen_t *len);
 
 /* --- options.c --------------------------------------------------------- */
 
+/* Waits a little until the datagrams that were sent before are on their way. */
+void option_earlier_sent(struct canal_sock *s);
 int option_get(struct sock_ref ref, int level, int name, void *value, socklen_t *len);
 int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len);
 int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg);

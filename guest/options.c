@@ -306,7 +306,7 @@ static int set_call(struct sock_ref ref, int level, int name, const void *value,
 }
 
 /* Datagrams that were sent before go as the options were then. */
-static void earlier_sent(struct canal_sock *s)
+void option_earlier_sent(struct canal_sock *s)
 {
 	for (unsigned int i = 0; i < EARLIER_LOOKS && !channel_gone(&the_channel) &&
 				 canal_load_acquire(&s->tx.head) != canal_read_once(&s->tx.tail);
@@ -343,7 +343,7 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 	if (is_posted(ref, level, name, len))
 		return set_post(ref, level, name, value);
 	if (ref.type == SOCK_DGRAM)
-		earlier_sent(ref.s);
+		option_earlier_sent(ref.s);
 	return option_noted(ref, level, name, value, set_call(ref, level, name, value, len));
 }
 

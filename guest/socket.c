@@ -667,6 +667,8 @@ static int connect_to(struct sock_ref ref, const struct sockaddr *addr, socklen_
 		ret = addr_family(addr, len);
 	if (ret < 0)
 		return ret;
+	if (!stream) /* or errors of those would be this connection's */
+		option_earlier_sent(ref.s);
 	if (ret == AF_UNSPEC)
 		return stream ? dissolve_stream(ch, ref, &inr) : call(ref, &inr);
 	if (stream && ret != ref.domain)

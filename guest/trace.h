@@ -105,5 +105,7 @@ void trace_flags(struct trace *t, const struct trace_name *names, unsigned long 
 #include "intercept.def"
 void trace_closefrom(int low);
 pid_t trace_vfork(void);
+/* trace_exec.c */
+void trace_ring_by_number(long ret, unsigned int entries);
 
 #endif

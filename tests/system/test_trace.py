@@ -248,3 +248,41 @@ def test_off_is_off(programs, canald, work_dir):
     program = harness.Side("canal", programs, canald).run(
         [PYTHON, "-c", "import socket; socket.socket().close()"], cwd=work_dir)
     assert not program.stderr and not list(pathlib.Path(work_dir).glob("*trace*"))
+
+
+def test_programs_that_are_started(traced):
+    """exec does not return: its line comes first, and a second one when it failed."""
+    script = """
+import os, subprocess
+try:
+    os.execv("/nonexistent", ["x"])
+except FileNotFoundError:
+    pass
+os.posix_spawn("/bin/true", ["true"], {})
+os.wait()
+os.execv("/bin/true", ["true"])
+"""
+    _, text = traced(script)
+    told = [call for call in calls(text) if call[0] in ("execve", "posix_spawn")]
+    assert told == [("execve", '"/nonexistent"', "?", "not under canal"),
+                    ("execve", '"/nonexistent"', "-1 ENOENT", "not under canal"),
+                    ("posix_spawn", '"/bin/true"', "0", "under canal"),
+                    ("execve", '"/bin/true"', "?", "under canal")], text
+
+
+def test_what_goes_past_libc(traced):
+    """A stream's stdio, and dprintf."""
+    script = """
+import ctypes, socket
+libc = ctypes.CDLL(None)
+a, b = socket.socket(), socket.socket()
+a.bind(("127.0.0.1", 0)); a.listen(); b.connect(a.getsockname()); c, _ = a.accept()
+libc.dprintf(b.fileno(), b"secret")
+c.recv(6)
+libc.fdopen(c.detach(), b"r")
+"""
+    _, text = traced(script)
+    assert "secret" not in text
+    told = [call for call in calls(text) if call[0] in ("vdprintf", "fdopen")]
+    assert [(call[0], call[2], call[3]) for call in told] == [
+        ("vdprintf", "6", "canal"), ("fdopen", "found", "canal")], text
