@@ -244,8 +244,11 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 	ssize_t len = iov_total(m->msg_iov, (int)m->msg_iovlen);
 	int err;
 
-	if (unlikely(!data_settled(s)))
+	if (unlikely(!data_settled(s))) {
 		data_settle(s);
+		if (!data_settled(s) && !channel_gone(&the_channel))
+			return -EBADF; /* another thread has closed it */
+	}
 	if (unlikely(len < 0))
 		return len;
 	if (unlikely(len > (s->domain == AF_INET6 ? DGRAM_MOST_IPV6 : DGRAM_MOST_IPV4)))

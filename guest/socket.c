@@ -737,10 +737,13 @@ int socket_shutdown(struct sock_ref ref, int how)
 /* A connect() under way gives a name at once; canald may not have begun it yet. */
 static void name_settle(struct canal_sock *s)
 {
-	for (unsigned int i = 0; sock_connecting(s) && !channel_gone(&the_channel) &&
-				 canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTING;
-	     i++)
+	for (unsigned int i = 0; sock_connecting(s) && !channel_gone(&the_channel); i++) {
+		uint32_t state = canal_load_acquire(&s->state);
+
+		if (state == CANAL_SOCK_CONNECTING || state == CANAL_SOCK_CLOSED)
+			return;
 		grant_pause(i);
+	}
 }
 
 int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)

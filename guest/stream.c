@@ -36,6 +36,8 @@
 #define RECV_PIECE (64u << 10)
 /* Before asking again for a chunk when the channel has none. */
 #define NO_CHUNK_NAP_NS 1000000
+/* Of a socket that is not there yet, between questions whether it ever will be. */
+#define SETTLE_LOOKS 256
 /* Before the next urgent byte, at the last one. */
 #define URGENT_LOOKS 400
 
@@ -92,9 +94,22 @@ __attribute__((noinline)) void data_post(uint32_t op, uint32_t n)
 	(void)channel_post(&the_channel, &inr);
 }
 
+/* This process has a descriptor of it. */
+static bool is_held(const struct canal_sock *s)
+{
+	for (int fd = fd_next(0); fd >= 0; fd = fd_next(fd + 1))
+		if (fd_sock(fd) == s)
+			return true;
+	return false;
+}
+
+/* One that another thread has closed may be granted again, and wait for its next user
+ * for ever. */
 void data_settle(struct canal_sock *s)
 {
 	for (unsigned int i = 0; !data_settled(s) && !channel_gone(&the_channel); i++) {
+		if (i % SETTLE_LOOKS == SETTLE_LOOKS - 1 && !is_held(s))
+			return;
 		if (i < 100)
 			canal_relax();
 		else if (i < 200)

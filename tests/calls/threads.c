@@ -2,7 +2,47 @@
 /* Threads that share sockets, or block on many. */
 #include "calls.h"
 
+#include <stdatomic.h>
+
 static char data[4096];
+
+/* --- looks at what another thread closes -------------------------------- */
+
+static atomic_int watched = -1;
+static atomic_bool watching;
+
+static void *watch(void *arg)
+{
+	(void)arg;
+	while (watching) {
+		struct pollfd p = { .fd = watched, .events = POLLIN | POLLOUT };
+
+		(void)poll(&p, 1, 0);
+	}
+	return NULL;
+}
+
+static void closed_by_others(void)
+{
+	pthread_t thread[4];
+	int fd[2];
+
+	watching = true;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&thread[i], NULL, watch, NULL);
+	for (int i = 0; i < 1000; i++) {
+		stream_pair(fd);
+		watched = fd[i % 2];
+		send_all(fd[0], "x", 1);
+		recv_all(fd[1], data, 1);
+		close(fd[0]);
+		close(fd[1]);
+	}
+	watching = false;
+	for (int i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	say("all at an end");
+}
 
 /* --- four senders, one stream ------------------------------------------ */
 
@@ -251,5 +291,6 @@ const struct call_case cases[] = {
 	{ "everybody_opens", everybody_opens },
 	{ "threads_come_and_go", threads_come_and_go },
 	{ "cancelled", cancelled },
+	{ "closed_by_others", closed_by_others },
 };
 const size_t case_count = COUNT(cases);
