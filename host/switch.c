@@ -440,6 +440,30 @@ bool switch_deliver(struct sock *s, struct sock *d, const struct canal_dgram *re
 	return true;
 }
 
+/*
+ * As the kernel chooses among sockets of one port: by address, then one that is connected
+ * to the sender, then the youngest. One that is connected to somebody else is none.
+ */
+static struct sock *hearer_find(struct poller *p, const struct canal_addr *to,
+				const struct canal_addr *from)
+{
+	struct sock *d, *best = NULL;
+	int best_fit = 0;
+
+	cds_list_for_each_entry(d, bucket(p, SOCK_DGRAM, to->port), hash_link)
+	{
+		int f = d->type == SOCK_DGRAM && hears(d, from) ? 2 * fit(d, to) : 0;
+
+		if (f && d->peer.family)
+			f++;
+		if (f > best_fit) {
+			best = d;
+			best_fit = f;
+		}
+	}
+	return best;
+}
+
 /* False: the kernel shall carry it. */
 bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 {
@@ -449,9 +473,10 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec)
 
 	if (to->family != s->domain || !addr_loopback(to) || s->protocol != IPPROTO_UDP)
 		return false;
-	d = table_find(s->channel->poller, SOCK_DGRAM, to);
-	if (!d || d->released || d->hears_control || d->domain != s->domain ||
-	    !sender_name(s, to, &from) || !hears(d, &from))
+	if (!table_find(s->channel->poller, SOCK_DGRAM, to) || !sender_name(s, to, &from))
+		return false;
+	d = hearer_find(s->channel->poller, to, &from);
+	if (!d || d->given || d->released || d->hears_control || d->domain != s->domain)
 		return false;
 	return switch_deliver(s, d, rec, &from);
 }

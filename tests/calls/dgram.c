@@ -297,6 +297,56 @@ static void bound_twice(void)
 	TELL(bind(fd, sa(&name), name.len));
 }
 
+/* A socket of the name @at, which others have, too. */
+static int shared(const struct name *at)
+{
+	int fd = NEED(socket(family, SOCK_DGRAM, 0));
+
+	NEED(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)));
+	NEED(bind(fd, (const struct sockaddr *)(const void *)&at->ss, at->len));
+	return fd;
+}
+
+static void say_who(int from, const struct name *to, const int *fds, int count)
+{
+	struct pollfd p[3];
+	char data[8];
+
+	for (int i = 0; i < count; i++)
+		p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	NEED(sendto(from, "data", 4, 0, (const struct sockaddr *)(const void *)&to->ss, to->len));
+	NEED(poll(p, (nfds_t)count, 5000));
+	for (int i = 0; i < count; i++)
+		if (p[i].revents)
+			say("heard by %d: %zd", i, recv(fds[i], data, sizeof(data), MSG_DONTWAIT));
+}
+
+/* A server that has a socket for each client, all at one port: the first of each is heard
+ * by the youngest, what follows by the one that was connected to him. */
+static void of_one_port(void)
+{
+	struct name at = loopback(0), a, b;
+	int one = dgram_bound(&a), two = dgram_bound(&b), fds[3];
+
+	fds[0] = shared(&at);
+	at = local_name(fds[0]);
+	say_who(one, &at, fds, 1);
+	NEED(connect(fds[0], sa(&a), a.len));
+	fds[1] = shared(&at);
+	for (int i = 0; i < 3; i++) {
+		say_who(one, &at, fds, 2);
+		say_who(two, &at, fds, 2);
+	}
+	NEED(connect(fds[1], sa(&b), b.len));
+	fds[2] = shared(&at);
+	say_who(one, &at, fds, 3);
+	say_who(two, &at, fds, 3);
+	TELL(send(fds[1], "back", 4, 0));
+	TELL(recv(two, &(char[8]){ 0 }, 8, 0));
+	close(fds[1]);
+	say_who(two, &at, (int[]){ fds[0], fds[2] }, 2);
+}
+
 const struct call_case cases[] = {
 	{ "unconnected", unconnected },
 	{ "unbound", unbound },
@@ -309,5 +359,6 @@ const struct call_case cases[] = {
 	{ "shut", shut },
 	{ "overflow", overflow },
 	{ "bound_twice", bound_twice },
+	{ "of_one_port", of_one_port },
 };
 const size_t case_count = COUNT(cases);
