@@ -166,6 +166,8 @@ struct finding {
 	int best_fit;
 	uint32_t equals; /* fit as well as the best */
 	uint32_t pass;   /* of those, how many to pass over */
+	portmap_suits *suits;
+	const void *arg;
 };
 
 static int fit_of(const struct port *p, const struct canal_addr *to)
@@ -177,10 +179,18 @@ static int fit_of(const struct port *p, const struct canal_addr *to)
 	return fit(&p->want, to);
 }
 
+/* 0: not at all. */
+static int rank_of(const struct port *p, const struct finding *f)
+{
+	int how = fit_of(p, f->to), more = how && f->suits ? f->suits(p, f->arg) : 0;
+
+	return how && more >= 0 ? 2 * how + more : 0;
+}
+
 static bool find_best(const struct port *p, void *arg)
 {
 	struct finding *f = arg;
-	int how = fit_of(p, f->to);
+	int how = rank_of(p, f);
 
 	if (how > f->best_fit) {
 		f->best = p;
@@ -195,7 +205,7 @@ static bool find_nth(const struct port *p, void *arg)
 {
 	struct finding *f = arg;
 
-	if (fit_of(p, f->to) != f->best_fit)
+	if (rank_of(p, f) != f->best_fit)
 		return true;
 	f->best = p;
 	return f->pass-- > 0;
@@ -204,7 +214,13 @@ static bool find_nth(const struct port *p, void *arg)
 const struct port *portmap_find(uint32_t guest, int type, const struct canal_addr *to,
 				uint32_t spread)
 {
-	struct finding f = { .to = to };
+	return portmap_find_suiting(guest, type, to, spread, NULL, NULL);
+}
+
+const struct port *portmap_find_suiting(uint32_t guest, int type, const struct canal_addr *to,
+					uint32_t spread, portmap_suits *suits, const void *arg)
+{
+	struct finding f = { .to = to, .suits = suits, .arg = arg };
 
 	portmap_each_at(guest, type, to->port, find_best, &f);
 	if (f.equals < 2)

@@ -66,6 +66,10 @@ void portmap_read_unlock(void);
  * port (SO_REUSEPORT) @spread chooses. NULL: nobody. */
 const struct port *portmap_find(uint32_t guest, int type, const struct canal_addr *to,
 				uint32_t spread);
+/* The same, of those that suit: -1: not this one, 0, 1: rather than others of its address. */
+typedef int portmap_suits(const struct port *p, const void *arg);
+const struct port *portmap_find_suiting(uint32_t guest, int type, const struct canal_addr *to,
+					uint32_t spread, portmap_suits *suits, const void *arg);
 /* Every entry of that port, whatever its address; false from @each ends it. */
 void portmap_each_at(uint32_t guest, int type, uint16_t port,
 		     bool (*each)(const struct port *p, void *arg), void *arg);

@@ -122,6 +122,16 @@ static enum vdgram failed(struct sock *s, int error)
 	return VDGRAM_TAKEN;
 }
 
+/* One that is connected to the sender has what he sends, one connected elsewhere nothing. */
+static int suits(const struct port *p, const void *from)
+{
+	const struct sock *d = p->want.owner;
+
+	if (!hears(d, from))
+		return -1;
+	return d->peer.family != 0;
+}
+
 static enum vdgram tx_inside(struct sock *s, const struct canal_dgram *rec,
 			     const struct vnet_route *route)
 {
@@ -133,11 +143,11 @@ static enum vdgram tx_inside(struct sock *s, const struct canal_dgram *rec,
 	if (r)
 		return failed(s, r);
 	portmap_read_lock();
-	port = portmap_find(route->guest->number, SOCK_DGRAM, &route->to,
-			    (uint32_t)peer_hash(&from) >> 8);
+	port = portmap_find_suiting(route->guest->number, SOCK_DGRAM, &route->to,
+				    (uint32_t)peer_hash(&from) >> 8, suits, &from);
 	d = port ? port->want.owner : NULL;
 	portmap_read_unlock();
-	if (!d || d->released || !hears(d, &from))
+	if (!d || d->released)
 		return refused(s, rec);
 	return switch_deliver(s, d, rec, &from) ? VDGRAM_TAKEN : VDGRAM_LATER;
 }
