@@ -13,6 +13,7 @@
  *	helper limited FD	the same, and before it RLIMIT_AS as it finds it
  *	helper who FD		accepts one, once poll() says so, and tells who it is
  *	helper answer FD	sends one datagram back to where it came from
+ *	helper activated FD	the same if LISTEN_PID and LISTEN_FDS say so
  *	helper have FD		ends
  *	helper dial FD PORT	connects FD to a port of 127.0.0.1 or ::1, says so there
  */
@@ -143,6 +144,19 @@ static int fetch(const char *name)
 	return fd < 0 ? fail("recvmsg") : who(fd);
 }
 
+static int activated(int fd)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	socklen_t len = sizeof(int);
+	int listens = 0;
+
+	if (!pid || atoi(pid) != getpid() || !count || atoi(count) != 1)
+		return fail("LISTEN_PID, LISTEN_FDS");
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) || !listens)
+		return fail("SO_ACCEPTCONN");
+	return echo(accept(fd, NULL, NULL), toupper);
+}
+
 static int answer(int fd)
 {
 	struct sockaddr_storage ss;
@@ -214,6 +228,8 @@ int main(int argc, char **argv)
 		return limited(fd);
 	if (!strcmp(argv[1], "fetch"))
 		return fetch(argv[2]);
+	if (!strcmp(argv[1], "activated"))
+		return activated(fd);
 	if (!strcmp(argv[1], "have"))
 		return 0;
 	if (!strcmp(argv[1], "who"))

@@ -10,6 +10,7 @@ SUBJECTS = {
     "dgram": ["4", "6"],
     "endings": ["4"],
     "epolls": ["4"],
+    "life": ["4"],
     "moving": ["4"],
     "oob": ["4"],
     "options": ["4", "6"],
