@@ -358,7 +358,7 @@ static void raise_sigpipe(void)
 {
 	long pid = sys_call2(SYS_getpid, 0, 0);
 
-	(void)sys_call4(SYS_tgkill, pid, lock_me(), SIGPIPE, 0);
+	(void)sys_call4(SYS_tgkill, pid, sys_call2(SYS_gettid, 0, 0), SIGPIPE, 0);
 }
 
 static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_t n,
