@@ -194,8 +194,23 @@ static int send_record(struct dgram_job *job)
 	return err;
 }
 
+/* The kernel chooses a port before it finds that there is nobody to send to. */
+static int no_peer(const struct canal_sock *s, uint32_t n)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_BIND,
+		.sock = n,
+		.u.addr = { .family = s->domain },
+	};
+
+	if (!s->local.port && !twin_apart())
+		(void)channel_call(&the_channel, &inr, NULL);
+	return -EDESTADDRREQ;
+}
+
 /* Where to: the name given, or the peer. */
-static int dgram_target(const struct canal_sock *s, const struct msghdr *m, struct canal_addr *to)
+static int dgram_target(const struct canal_sock *s, uint32_t n, const struct msghdr *m,
+			struct canal_addr *to)
 {
 	int domain = s->domain, family, err;
 
@@ -209,7 +224,7 @@ static int dgram_target(const struct canal_sock *s, const struct msghdr *m, stru
 	else if (family != AF_UNSPEC)
 		err = addr_from_sockaddr(to, m->msg_name, m->msg_namelen, domain);
 	else
-		return canal_read_once(&s->peer.family) ? 0 : -EDESTADDRREQ;
+		return canal_read_once(&s->peer.family) ? 0 : no_peer(s, n);
 	if (err == -EAFNOSUPPORT && domain == AF_INET6)
 		return -EINVAL; /* what udpv6_sendmsg() says */
 	return !err && !to->port ? -EINVAL : err;
@@ -255,7 +270,7 @@ ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int
 		return -EMSGSIZE;
 	if (unlikely((flags & MSG_OOB) && s->domain == AF_INET))
 		return -EOPNOTSUPP;
-	err = dgram_target(s, m, &job.head.addr);
+	err = dgram_target(s, n, m, &job.head.addr);
 	if (unlikely(err))
 		return err;
 	if (twin_apart() && job.head.addr.family && twin_owns(&job.head.addr))

@@ -40,6 +40,8 @@
 #define GRANT_YIELDS 20
 #define GRANT_SLEEP_NS 100000
 #define GRANT_LIMIT_NS 1000000000LL
+/* A non-blocking connect() waits for the host so long at most. */
+#define SERVED_LIMIT_NS 100000000LL
 
 /* A channel that is dead, as the program sees it. */
 static int no_network(int ret)
@@ -597,6 +599,33 @@ static int connect_wait(struct channel *ch, struct sock_ref ref, int late)
 	return ret;
 }
 
+/* The host has made the kernel's call. */
+static bool connect_served(void *arg)
+{
+	const struct canal_sock *s = arg;
+
+	return !sock_connecting(s) || canal_load_acquire(&s->state) == CANAL_SOCK_CONNECTING;
+}
+
+/*
+ * What is wrong before a packet leaves (no route, no port) is told at once. What the
+ * network says is told as if it came later, however fast it was.
+ */
+static int connect_at_once(struct channel *ch, struct sock_ref ref)
+{
+	uint32_t error;
+
+	(void)wait_socket(ch, ref.s, ref.n, WAIT_WRITE, connect_served, ref.s,
+			  wait_now() + SERVED_LIMIT_NS);
+	keep_over();
+	if (sock_connecting(ref.s) || canal_load_acquire(&ref.s->state) != CANAL_SOCK_FAILED)
+		return -EINPROGRESS;
+	error = canal_read_once(&ref.s->so_error);
+	if (!error || error == ECONNREFUSED || error == ECONNRESET || error == ETIMEDOUT)
+		return -EINPROGRESS;
+	return connect_result(ref.s);
+}
+
 static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_inr *inr,
 			  bool nonblock)
 {
@@ -607,6 +636,8 @@ static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_
 	joins = sock_connecting(ref.s);
 	ret = connect_begin(ch, ref, inr, nonblock);
 	lock_drop(&ref.s->ctl_lock);
+	if (ret == -EINPROGRESS)
+		return connect_at_once(ch, ref);
 	return ret == 1 ? connect_wait(ch, ref, joins ? -EALREADY : -EINPROGRESS) : ret;
 }
 
@@ -719,7 +750,14 @@ int socket_shutdown(struct sock_ref ref, int how)
 
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return -EINVAL;
-	if (canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET)
+	if (ref.type == SOCK_STREAM && sock_is_connecting(ref.s)) {
+		ret = call(ref, &inr);
+		if (ret) /* it is not any more: 1 */
+			return ret < 0 ? ret : 0;
+		connected = state_is_connected(canal_load_acquire(&ref.s->state));
+	}
+	if (canal_load_acquire(&ref.s->rx.closed) == CANAL_CLOSED_RESET ||
+	    (ref.type == SOCK_STREAM && !canal_read_once(&ref.s->peer.family)))
 		connected = false;
 	if (!listens)
 		(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);

@@ -600,6 +600,8 @@ void sock_destroy(struct sock *s); /* at once */
  * have nobody who could close them. */
 void sock_release_farless(struct channel *ch, uint32_t client);
 void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
+void sock_ended(struct sock *s); /* its end was sent, or the peer's came */
+void sock_connecting(struct sock *s);
 void sock_connected(struct sock *s, int err);
 void sock_publish_names(struct sock *s);
 void sock_set_state(struct sock *s, enum canal_sock_state state);

@@ -87,8 +87,10 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 		s->own_ready = true;
 		sock_mark_rx(s);
 	}
-	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR)))
+	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR))) {
 		reset_after_end(s);
+		sock_ended(s);
+	}
 	if ((events & (EPOLLOUT | EPOLLERR)) && s->tx_blocked) {
 		s->tx_blocked = false;
 		sock_mark_tx(s);
@@ -392,6 +394,14 @@ static void connect_told(struct sock *s, int err)
 	wake_socket(s, EPOLLIN | EPOLLOUT);
 }
 
+/* It has its name, and nothing was wrong at once: for who waits for that. */
+void sock_connecting(struct sock *s)
+{
+	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	canal_full_fence();
+	wake_socket(s, EPOLLOUT);
+}
+
 static int connect_stream(struct sock *s, const struct canal_addr *a)
 {
 	struct sockaddr_storage ss;
@@ -417,8 +427,7 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
 		return -errno;
 	sock_publish_names(s);
-	/* now that it has its name, for who waits for that */
-	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	sock_connecting(s);
 	return sock_watch(s);
 }
 
@@ -484,11 +493,25 @@ void sock_fail(struct sock *s, int err, uint32_t closed)
 	}
 }
 
+/* As inet_shutdown() does: it is as if new, and its connect() fails. 1: so it is. */
+static int connect_cancel(struct sock *s)
+{
+	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	switch_detach(s);
+	if (s->fd >= 0)
+		connect(s->fd, &none, sizeof(none));
+	sock_connected(s, -ECONNRESET);
+	return 1;
+}
+
 /* SHUT_WR waits for the bytes in TX: stream_tx() and switch_tx() see to it. */
 int sock_shutdown(struct sock *s, int how)
 {
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return -EINVAL;
+	if (s->type == SOCK_STREAM && s->state == CANAL_SOCK_CONNECTING)
+		return connect_cancel(s);
 	if (how != SHUT_WR)
 		s->rx_shut = true;
 	if (s->state == CANAL_SOCK_LISTENING) {
@@ -666,7 +689,25 @@ void sock_drained(struct sock *s)
 			switch_fin(s);
 		else if (s->fd >= 0)
 			shutdown(s->fd, s->rx_shut ? SHUT_RDWR : SHUT_WR);
+		sock_ended(s);
 	}
+}
+
+static bool kernel_closed(const struct sock *s)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	return !getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) &&
+	       info.tcpi_state == TCP_CLOSE;
+}
+
+/* When both ends have ended, and the peer knows, the socket is connected no more. */
+void sock_ended(struct sock *s)
+{
+	if (s->rx_eof && s->tx_fin_sent &&
+	    (s->joined || s->peer_gone || s->fd < 0 || kernel_closed(s)))
+		s->shared->peer.family = 0;
 }
 
 /* --- the far end of the dummy ------------------------------------------ */

@@ -110,6 +110,7 @@ int stream_outq(struct sock *s, bool unsent)
 static void rx_end(struct sock *s)
 {
 	s->rx_eof = true;
+	sock_ended(s);
 	sock_unmark_rx(s);
 	sock_rx_shrink(s);
 	/* R1 release: bytes before the end, with the fence of S1 */

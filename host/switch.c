@@ -227,7 +227,7 @@ void switch_join(struct sock *s, struct sock *l)
 		return;
 	pending_join(s, l);
 	sock_share_names(s);
-	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	sock_connecting(s);
 }
 
 /* The listener has room again. */
@@ -364,6 +364,7 @@ static void end_of_file(struct sock *d)
 void switch_fin(struct sock *s)
 {
 	end_of_file(s->joined);
+	sock_ended(s->joined);
 }
 
 /* @s goes away: its other end sees an orderly end or a reset. */

@@ -252,7 +252,7 @@ static int connect_outside(struct sock *s, const struct vnet_route *route)
 	if (r && r != -EINPROGRESS)
 		return r;
 	sock_share_names(s);
-	sock_set_state(s, CANAL_SOCK_CONNECTING);
+	sock_connecting(s);
 	return sock_adopt_kernel(s, s->fd);
 }
 
