@@ -197,7 +197,7 @@ static inline bool send_small(struct canal_sock *s, uint32_t n, const void *buf,
 	fits = likely(send_open(s)) && offset && offset + len <= CANAL_CHUNK && id < arena->count &&
 	       tx_room(f, tail, f->head_seen) >= len;
 	if (likely(fits)) {
-		memcpy(canal_arena_chunk(arena, id) + offset, buf, len);
+		data_copy(canal_arena_chunk(arena, id) + offset, buf, len);
 		tx_publish(s, n, tail + len);
 	}
 	lock_leave(&f->tx_lock);
@@ -449,7 +449,7 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 	if (hybrid_pays(len) || unlikely(canal_fifo_marked(f, head))) /* not here */
 		len = 0;
 	while (got < len && (part = rx_piece(f, head, len - got, &at))) {
-		memcpy(buf + got, at, part);
+		data_copy(buf + got, at, part);
 		got += part;
 		head += part;
 		if (unlikely(head - told >= RECV_PIECE)) {
