@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Brokers of messages, and of work: MQTT, AMQP between Erlang's nodes, beanstalkd, gearman, ZeroMQ."""
+"""Brokers of messages and of work: MQTT, beanstalkd, gearman, ZeroMQ; and Erlang, whose nodes send each other terms."""
 
 import os
 
