@@ -368,7 +368,8 @@ static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *
 	bool found;
 	int n;
 
-	*bell = (struct pollfd){ .fd = w->fd, .events = POLLIN };
+	/* That of a canald that is gone would wake for ever who asks for nothing that is. */
+	*bell = (struct pollfd){ .fd = canal_read_once(&ch->dead) ? -1 : w->fd, .events = POLLIN };
 	canal_write_once(&wait->sock, l->set_count ? CANAL_NONE : l->only);
 	canal_arm(&wait->armed); /* S1 */
 	arm_sockets(l, w->slot);

@@ -127,6 +127,27 @@ def test_fast_path_makes_no_system_call(session_dir, work_dir, programs, bin_dir
         canald.program.kill()
 
 
+@pytest.mark.canal_only
+def test_select_sleeps_when_canald_is_gone(session_dir, work_dir, programs, bin_dir):
+    """Who asks only for what will never be waits its time, and does not look all the while."""
+    canald = start_service(bin_dir, session_dir, "gone", [])
+    try:
+        trace = work_dir / "trace"
+        script = ("import select, socket, sys; s = socket.create_server(('127.0.0.1', 0)); print('ready', flush=True);"
+                  "sys.stdin.readline(); print(select.select([], [], [s], 0.5), flush=True)")
+        program = harness.Side("canal", programs, canald).start(
+            ["strace", "-f", "-e", "trace=ppoll", "-o", trace, harness.PYTHON, "-c", script], stdin=subprocess.PIPE)
+        program.wait_printed("ready")
+        canald.program.kill()
+        program.popen.stdin.write(b"\n")
+        program.popen.stdin.close()
+        assert program.wait(20) == 0, program.describe()
+        assert "([], [], [])" in program.stdout, program.describe()
+        assert trace.read_text().count("ppoll(") < 20
+    finally:
+        canald.program.kill()
+
+
 # --- by source --------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
