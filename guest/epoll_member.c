@@ -530,6 +530,14 @@ static void forget(struct member *m)
 	}
 }
 
+/* Of one that was to tell once, and has, nothing. */
+static uint32_t wanted(const struct member *m)
+{
+	uint32_t now = canal_read_once(&the_channel.sub[m->sub].events);
+
+	return now & EVENT_BITS ? m->events : m->events & ~EVENT_BITS;
+}
+
 uint32_t member_list(uint32_t sock, struct membership *ret_list, uint32_t max)
 {
 	uint32_t count = 0;
@@ -538,7 +546,7 @@ uint32_t member_list(uint32_t sock, struct membership *ret_list, uint32_t max)
 		return 0;
 	for (struct member *m = by_sock[sock]; m && count < max; m = m->next)
 		if (!set_is_foreign(m->es) && member_holds(m))
-			ret_list[count++] = (struct membership){ m->es, m->fd, m->events, m->data };
+			ret_list[count++] = (struct membership){ m->es, m->fd, wanted(m), m->data };
 	lock_leave(&table_lock);
 	return count;
 }

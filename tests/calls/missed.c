@@ -362,6 +362,26 @@ static void beside_busy(void)
 	expect(fd[0], "answer");
 }
 
+/* What a set has told once it does not tell again because the kernel has it now. */
+static void told_once(void)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT }, got;
+	int fd[2], set = NEED(epoll_create1(0));
+
+	stream_pair(fd);
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd[0], &event));
+	put(fd[1], "x");
+	TELL(epoll_wait(set, &got, 1, 5000));
+	say("write %ld", raw(SYS_write, fd[0], (long)"raw", 3));
+	expect(fd[1], "raw");
+	expect(fd[0], "x");
+	put(fd[1], "more");
+	wait_bytes(fd[0], 4);
+	TELL(epoll_wait(set, &got, 1, 0));
+	TELL(epoll_ctl(set, EPOLL_CTL_MOD, fd[0], &event));
+	TELL(epoll_wait(set, &got, 1, 5000));
+}
+
 /* The set alone. */
 static void looked_for(void)
 {
@@ -747,6 +767,7 @@ const struct call_case cases[] = {
 	{ "by_instruction", by_instruction },
 	{ "beside_busy", beside_busy },
 	{ "looked_for", looked_for },
+	{ "told_once", told_once },
 	{ "exec_static", exec_static },
 	{ "exec_dynamic", exec_dynamic },
 	{ "exec_polls", exec_polls },
