@@ -66,7 +66,8 @@ static bool acknowledged(const struct sock *s)
 bool linger_hold(struct sock *s)
 {
 	if (!s->linger_until_ns || s->joined || s->peer_gone || s->broken_off || s->given ||
-	    s->fd < 0 || s->state != CANAL_SOCK_CONNECTED || s->channel->broken)
+	    s->fd < 0 || s->state != CANAL_SOCK_CONNECTED || s->channel->broken ||
+	    s->channel->orphan)
 		return false;
 	shutdown(s->fd, SHUT_WR);
 	s->lingering = !acknowledged(s);
@@ -85,7 +86,8 @@ void linger_tick(struct poller *p)
 
 	cds_list_for_each_entry_safe(s, next, &p->lingering, linger_link)
 	{
-		bool over = p->now_ns >= s->linger_until_ns;
+		/* nobody lingers for a program that ended */
+		bool over = p->now_ns >= s->linger_until_ns || s->channel->orphan;
 
 		if (over)
 			linger_end(s); /* what is in TX is still sent */

@@ -173,6 +173,24 @@ static void empty_datagrams(struct guest *g)
 		     rx->limit);
 }
 
+/* One who asks waits for the peer, any other is answered: canald waits for nobody. */
+static void linger_asked(struct guest *g, uint32_t n, uint32_t generation)
+{
+	uint32_t open = guest_socket(g, AF_INET, SOCK_STREAM);
+	uint32_t now = guest_sock(g, open)->generation;
+
+	guest_post(g, CANAL_INR_LINGER, n, 2, &generation, sizeof(generation));
+	if (guest_call(g, CANAL_INR_LINGER, n, 1, &generation, sizeof(generation)))
+		fail("a second one who lingers");
+	generation++;
+	if (guest_call(g, CANAL_INR_LINGER, n, 1, &generation, sizeof(generation)) ||
+	    guest_call(g, CANAL_INR_LINGER, open, 1, &now, sizeof(now)))
+		fail("lingering for what is open, or long gone");
+	if (guest_call(g, CANAL_INR_QUEUE, open, 1, "", 1) != -EAGAIN ||
+	    guest_call(g, CANAL_INR_OUTQ, open, 1, "", 1))
+		fail("the queues of a new socket");
+}
+
 /* A close() that waits would stop canald, or as long as a peer likes. */
 static void lingers(struct guest *g)
 {
@@ -182,6 +200,7 @@ static void lingers(struct guest *g)
 	struct canal_addr to = loopback(0);
 	struct canal_call *call = &g->call[1];
 	socklen_t len = sizeof(name);
+	uint32_t generation;
 	uint64_t before;
 
 	(void)l;
@@ -205,6 +224,7 @@ static void lingers(struct guest *g)
 		guest_sync(g);
 		nap_us(200);
 	}
+	generation = guest_sock(g, n)->generation;
 	post(g, CANAL_INR_SHUTDOWN, n, SHUT_WR);
 	close(g->fds[g->fd_count - 2]);
 	g->fds[g->fd_count - 2] = -1;
@@ -213,6 +233,7 @@ static void lingers(struct guest *g)
 	guest_sync(g);
 	if (now_ms() - before > 3000)
 		fail("canald waited for a peer");
+	linger_asked(g, n, generation);
 }
 
 /* The newest descriptor but @back is closed, without a word to canald. */

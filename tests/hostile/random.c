@@ -206,11 +206,12 @@ static void *flip_main(void *arg)
 
 static void flip_round(struct guest *g, struct furnished *f, uint64_t *rnd, uint64_t *tail)
 {
-	static const uint8_t ops[] = { CANAL_INR_SETSOCKOPT, CANAL_INR_GETSOCKOPT };
+	static const uint8_t ops[] = { CANAL_INR_SETSOCKOPT, CANAL_INR_GETSOCKOPT, CANAL_INR_QUEUE,
+				       CANAL_INR_OUTQ, CANAL_INR_LINGER };
 	struct canal_fifo *tx = &guest_sock(g, f->a)->tx, *rx = &guest_sock(g, f->b)->rx;
 
 	g->call[2].level = SOL_SOCKET;
-	guest_post(g, ops[random_below(rnd, 2)], f->a, 2, "", 1);
+	guest_post(g, ops[random_below(rnd, ARRAY_LEN(ops))], f->a, 2, "", 1);
 	canal_store_release(&rx->head, canal_load_acquire(&rx->tail));
 	post(g, CANAL_INR_RX, f->b, 0);
 	if (tx->tail - tx->head < 100000)
