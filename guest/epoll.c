@@ -74,9 +74,9 @@ int epoll_make(int epfd)
 	return error;
 }
 
-void epoll_forget(int fd)
+bool epoll_forget(int fd)
 {
-	member_forget(fd_table[fd].number);
+	return member_forget(fd_table[fd].number);
 }
 
 void epoll_drop(int epfd, bool last)

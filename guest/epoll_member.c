@@ -514,8 +514,9 @@ int member_remove(struct epoll_set *es, int epfd, int fd)
 	return m ? 0 : -ENOENT;
 }
 
-/* Out of one set, because the socket is closed or the set is dropped. */
-static void forget(struct member *m)
+/* Out of one set, because the socket is closed or the set is dropped. False: it stays, as
+ * others may have it. */
+static bool forget(struct member *m)
 {
 	const struct epoll_set *es = m->es;
 
@@ -525,9 +526,11 @@ static void forget(struct member *m)
 	} else if (canal_read_once(&set_shared(es)->refs) != 1 && !fd_is_private(m->sock)) {
 		m->set = es->serial;
 		part(m);
+		return false;
 	} else {
 		(void)leave_set(m);
 	}
+	return true;
 }
 
 /* Of one that was to tell once, and has, nothing. */
@@ -551,20 +554,22 @@ uint32_t member_list(uint32_t sock, struct membership *ret_list, uint32_t max)
 	return count;
 }
 
-void member_forget(uint32_t sock)
+bool member_forget(uint32_t sock)
 {
 	struct member *m, *next;
+	bool stays = false;
 
 	if (!by_sock || sock >= the_channel.sock_count || !by_sock[sock])
-		return;
+		return false;
 	/* In a handler on top of a change: the host will drop it, we forget later. */
 	if (!lock_enter(&table_lock))
-		return;
+		return false;
 	for (m = by_sock[sock]; m; m = next) {
 		next = m->next;
-		forget(m);
+		stays |= !forget(m);
 	}
 	lock_leave(&table_lock);
+	return stays;
 }
 
 /* --- fork and the end ----------------------------------------------------- */

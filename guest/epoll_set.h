@@ -140,7 +140,7 @@ struct epoll_set *member_set_next(struct epoll_set *es);
 int member_add(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
 int member_change(struct epoll_set *es, int epfd, int fd, const struct epoll_event *ev);
 int member_remove(struct epoll_set *es, int epfd, int fd);
-void member_forget(uint32_t sock);
+bool member_forget(uint32_t sock);
 /* In a forked child: takes part in the parent's set, or makes it anew. */
 int member_adopt(struct epoll_set *es, int epfd);
 void member_drop_all(struct epoll_set *es);

@@ -326,8 +326,9 @@ int epoll_change(int epfd, int op, int fd, struct epoll_event *ev);
 int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
 		  const sigset_t *mask);
 /* A socket's last descriptor @fd of this process is closed: leave all sets. Its
- * entry in fd_table is forgotten but still names the socket. */
-void epoll_forget(int fd);
+ * entry in fd_table is forgotten but still names the socket. True: it stays in one
+ * until canald has seen that no other process has it. */
+bool epoll_forget(int fd);
 /* The thread ends, perhaps cancelled in the middle of epoll_wait. */
 void epoll_thread_ends(void);
 /* An epoll descriptor is closed; @last: the last of this process. */

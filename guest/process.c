@@ -28,9 +28,11 @@
 #include "internal.h"
 #include "keep.h"
 #include "lock.h"
+#include "sys.h"
 #include "twin.h"
 
 #define NS_PER_S 1000000000ll
+#define LEAVE_LOOKS 300
 
 void process_before_fork(void)
 {
@@ -42,6 +44,7 @@ void process_before_fork(void)
 struct goodbye {
 	struct fd_entry was;
 	bool last;
+	bool stays;      /* in a set that other processes have, or had */
 	uint32_t linger; /* SO_LINGER: seconds to wait; 0: none */
 	uint32_t generation;
 };
@@ -66,7 +69,7 @@ static struct goodbye forget(int fd)
 		keep_open(fd, bye.was.number);
 		if (twin_any())
 			twin_drop(bye.was.number);
-		epoll_forget(fd);
+		bye.stays = epoll_forget(fd);
 	}
 	if (bye.was.kind == FD_EPOLL)
 		epoll_drop(fd, bye.last);
@@ -91,6 +94,20 @@ static void linger(const struct goodbye *bye)
 }
 
 /*
+ * A set that others have, or had, tells of the socket until canald has seen that nobody
+ * has it any more. Mostly that is at once, and programs expect it to be so.
+ */
+static void leave(const struct goodbye *bye)
+{
+	const struct canal_sock *s = bye->was.object;
+
+	for (int i = 0; i < LEAVE_LOOKS && !channel_gone(&the_channel) &&
+			canal_read_once(&s->generation) == bye->generation;
+	     i++)
+		i < LEAVE_LOOKS / 4 ? canal_relax() : sys_yield();
+}
+
+/*
  * The hint. A child that has not joined the channel does not do so for this: it
  * closes what its parent still has, or it is about to exec.
  */
@@ -107,6 +124,8 @@ static void hint(const struct goodbye *bye)
 	(void)channel_post(&the_channel, &inr);
 	if (bye->linger)
 		linger(bye);
+	else if (bye->stays)
+		leave(bye);
 }
 
 void process_replace(int fd, int by, int flags)
