@@ -165,7 +165,7 @@ struct canal_sock {
 	canal_u32 ctl_lock;                  /* thread that connects or changes options */
 	canal_u32 rcvlowat;                  /* SO_RCVLOWAT; 0: was not set */
 	canal_u32 linger;                    /* SO_LINGER: seconds; 0: none */
-	canal_u32 owner;                     /* F_SETOWN */
+	canal_u32 pad1;
 	canal_u64 peek_at;                   /* SO_PEEK_OFF: where in RX to peek next, plus 1 */
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */
 	struct canal_fifo rx CANAL_NEW_LINE; /* host produces */
@@ -226,6 +226,9 @@ enum canal_inr_op {
 				 acknowledged; arg[0] 1: only those that were not sent */
 	CANAL_INR_LINGER,      /* call; arg[0] generation: ends when the peer has all that a
 				 socket with SO_LINGER had, which was closed, or its time is over */
+	CANAL_INR_ASYNC,       /* call; wait slots whose bells are rung for a signal, or
+				 CANAL_NONE: arg[0] when something happens to the socket,
+				 arg[1] when urgent data comes */
 	CANAL_INR_OPS,
 };
 

@@ -29,6 +29,7 @@
 #include <sys/un.h>
 
 #include "adopt.h"
+#include "async.h"
 #include "epoll_set.h"
 #include "handover.h"
 #include "lock.h"
@@ -95,6 +96,8 @@ static void adopt_as(struct channel *ch, int fd, uint32_t n)
 	lock_forget(&s->ctl_lock);
 	(void)fd_install_socket(fd, ref);
 	lock_before_fork(); /* nor was it made here: fd_is_private() */
+	if (canal_read_once(&s->status) & CANAL_STATUS_ASYNC)
+		async_change(fd, ref);
 	if (handover_always)
 		(void)handover(fd);
 }

@@ -21,6 +21,7 @@
 #include <linux/membarrier.h>
 #include <string.h>
 
+#include "async.h"
 #include "exec.h"
 #include "handover.h"
 #include "internal.h"
@@ -219,6 +220,7 @@ void channel_after_fork(void)
 	stock_after_fork();
 	twin_after_fork();
 	handover_after_fork();
+	async_after_fork();
 	fd_room_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }

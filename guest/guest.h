@@ -18,6 +18,7 @@
  *	errqueue.c	MSG_ERRQUEUE
  *	hybrid.c	moving them by reference, in a virtual machine
  *	twin.c		loopback of a virtual machine, which is the guest's own
+ *	async.c		SIGIO, SIGURG
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
  *	keep.c		close() while another thread waits

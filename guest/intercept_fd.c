@@ -81,7 +81,9 @@ EXPORT int fcntl(int fd, int cmd, ...)
 			fd_copy(fd, ret);
 		return ret;
 	}
-	return ref.s ? give(option_fcntl(fd, ref, cmd, arg)) : real(fcntl)(fd, cmd, arg);
+	if (!ref.s || cmd == F_GETOWN) /* a group of processes is a number below 0 */
+		return real(fcntl)(fd, cmd, arg);
+	return give(option_fcntl(fd, ref, cmd, arg));
 }
 
 EXPORT int ioctl(int fd, unsigned long request, ...)

@@ -24,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/time.h>
 
+#include "async.h"
 #include "internal.h"
 #include "sys.h"
 #include "twin.h"
@@ -410,6 +411,19 @@ static int network_ioctl(struct sock_ref ref, unsigned long request, void *arg)
 	return ret;
 }
 
+/* O_ASYNC or the owner of the dummy was set. */
+static void signals_changed(int fd, struct sock_ref ref, int cmd)
+{
+	int flags = real(fcntl)(fd, F_GETFL, NULL);
+	bool on = flags > 0 && (flags & O_ASYNC);
+	bool was = canal_read_once(&ref.s->status) & CANAL_STATUS_ASYNC;
+
+	if (cmd == F_SETFL && on == was)
+		return;
+	option_status(ref.s, CANAL_STATUS_ASYNC, on);
+	async_change(fd, ref);
+}
+
 int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 {
 	struct canal_sock *s = ref.s;
@@ -432,6 +446,15 @@ int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 			return -EFAULT;
 		*(int *)arg = canal_fifo_at_mark(&s->rx, canal_read_once(&s->rx.head));
 		return 0;
+	case FIOASYNC:
+	case FIOSETOWN:
+	case SIOCSPGRP: {
+		int ret = dummy_ioctl(fd, request, arg);
+
+		if (ret >= 0)
+			signals_changed(fd, ref, F_SETOWN);
+		return ret;
+	}
 	case FIONBIO:
 		if (user_readable(arg, sizeof(int)))
 			return -EFAULT;
@@ -454,7 +477,7 @@ int option_fcntl(int fd, struct sock_ref ref, int cmd, void *arg)
 	switch (cmd) {
 	case F_SETFL:
 		option_status(ref.s, CANAL_STATUS_NONBLOCK, (intptr_t)arg & O_NONBLOCK);
-		option_status(ref.s, CANAL_STATUS_ASYNC, (intptr_t)arg & O_ASYNC);
+		signals_changed(fd, ref, cmd);
 		break;
 	case F_GETFL:
 		ret &= ~O_NONBLOCK;
@@ -462,7 +485,9 @@ int option_fcntl(int fd, struct sock_ref ref, int cmd, void *arg)
 			ret |= O_NONBLOCK;
 		break;
 	case F_SETOWN:
-		canal_write_once(&ref.s->owner, (uint32_t)(intptr_t)arg);
+	case F_SETOWN_EX:
+	case F_SETSIG:
+		signals_changed(fd, ref, cmd);
 		break;
 	}
 	return ret;

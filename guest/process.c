@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <linux/close_range.h>
 
+#include "async.h"
 #include "internal.h"
 #include "keep.h"
 #include "lock.h"
@@ -71,6 +72,8 @@ static struct goodbye forget(int fd)
 			twin_drop(bye.was.number);
 		bye.stays = epoll_forget(fd);
 	}
+	if (unlikely(async_count) && bye.last && bye.was.kind != FD_EPOLL)
+		async_forget(bye.was.number);
 	if (bye.was.kind == FD_EPOLL)
 		epoll_drop(fd, bye.last);
 	return bye;

@@ -117,8 +117,18 @@ static int welcome(const struct client *c, bool with_fds)
 
 /* --- a channel and its processes --------------------------------------- */
 
+/*
+ * To shut a UNIX socket down again, in the direction in which it is shut down already,
+ * changes nothing and signals all the same; and it does not fill up.
+ */
 static bool local_wake(struct channel *ch, uint32_t slot)
 {
+	uint8_t how = ch->wait_signals[slot];
+
+	if (how) {
+		(void)shutdown(ch->wait_fd[slot], how == RING_HUP ? SHUT_RDWR : SHUT_WR);
+		return true;
+	}
 	return send(ch->wait_fd[slot], "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != EAGAIN;
 }
 

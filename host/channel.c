@@ -78,13 +78,14 @@ static int tables_create(struct channel *ch)
 	ch->wait_fd = malloc(ch->shape.waits * sizeof(*ch->wait_fd));
 	ch->wait_client = calloc(ch->shape.waits, sizeof(*ch->wait_client));
 	ch->wait_serial = calloc(ch->shape.waits, sizeof(*ch->wait_serial));
+	ch->wait_signals = calloc(ch->shape.waits, sizeof(*ch->wait_signals));
 	ch->wait_owed = calloc(ch->shape.waits, sizeof(*ch->wait_owed));
 	ch->subs = calloc(ch->shape.subs, sizeof(*ch->subs));
 	ch->generation = calloc(ch->shape.socks, sizeof(*ch->generation));
 	ch->granted = calloc(ch->shape.socks, sizeof(*ch->granted));
 	ch->early_far = calloc(ch->shape.socks, sizeof(*ch->early_far));
 	if (!ch->generation || !ch->granted || !ch->early_far || !ch->free_socks || !ch->socks ||
-	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial ||
+	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial || !ch->wait_signals ||
 	    !ch->wait_owed || !ch->subs)
 		return -ENOMEM;
 	memset(ch->wait_fd, 0xff, ch->shape.waits * sizeof(*ch->wait_fd));
@@ -106,6 +107,7 @@ static void channel_free(struct channel *ch)
 	free(ch->wait_fd);
 	free(ch->wait_client);
 	free(ch->wait_serial);
+	free(ch->wait_signals);
 	free(ch->wait_owed);
 	free(ch->subs);
 	free(ch->generation);
@@ -404,6 +406,7 @@ void channel_add_waiter(struct client *c, uint32_t slot, uint32_t serial, int fd
 	drop_waiter(ch, slot);
 	ch->wait_fd[slot] = fd;
 	ch->wait_serial[slot] = serial;
+	ch->wait_signals[slot] = 0;
 	ch->wait_client[slot] = c->number;
 	if (slot >= ch->wait_high)
 		ch->wait_high = slot + 1;

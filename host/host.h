@@ -288,6 +288,14 @@ struct sub {
 #define CHANNEL_WAITS_MAX 1024u
 #define CHANNEL_SOCKS_MAX 32768u
 
+/* Whom to signal, by a wait slot's bell: async.c of libcanal. */
+struct bell {
+	uint32_t slot, serial; /* CANAL_NONE: none; and for which use of the slot */
+};
+
+#define RING_IN 1u
+#define RING_HUP 2u
+
 /* How many of each a region has: of all its tables, chunks of each direction. */
 struct channel_shape {
 	uint32_t waits, sets, subs, socks, chunks;
@@ -339,6 +347,7 @@ struct channel {
 	int *wait_fd;          /* far end of each slot's bell, FD_REMOTE, -1 */
 	uint32_t *wait_client; /* whose bell it is */
 	uint32_t *wait_serial; /* and for which use of the slot */
+	uint8_t *wait_signals; /* rung by RING_*, for a signal; 0: by a byte */
 	uint8_t *wait_owed;    /* to be woken as soon as there is a bell */
 	bool bells_full;       /* or when some have been read */
 	bool wakes_owed;       /* or in the next pass: */
@@ -473,8 +482,9 @@ struct sock {
 	uint32_t rx_slice;  /* bytes to ask the kernel for */
 	uint32_t tx_limit, rx_limit;
 	uint32_t rx_chunk[CANAL_FIFO_CHUNKS];
-	uint32_t tx_quiet;   /* passes without bytes in TX */
-	uint64_t tx_look_ns; /* not to be looked at before */
+	uint32_t tx_quiet;               /* passes without bytes in TX */
+	uint64_t tx_look_ns;             /* not to be looked at before */
+	struct bell on_event, on_urgent; /* SIGIO, SIGURG */
 	/* urgent.c */
 	enum urgent urgent;     /* of what the kernel has */
 	uint32_t urgent_looked; /* urgent_signals at the last look */
@@ -600,7 +610,7 @@ void sock_destroy(struct sock *s); /* at once */
  * have nobody who could close them. */
 void sock_release_farless(struct channel *ch, uint32_t client);
 void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
-void sock_ended(struct sock *s); /* its end was sent, or the peer's came */
+void sock_ended(struct sock *s);                          /* its end was sent, or the peer's came */
 void sock_connecting(struct sock *s);
 void sock_connected(struct sock *s, int err);
 void sock_publish_names(struct sock *s);
@@ -818,6 +828,11 @@ void arena_give(struct channel *ch, uint32_t chunk);
 
 /* wake.c; the caller has published and passed a full fence */
 void wake_socket(struct sock *s, uint32_t events); /* EPOLLIN, EPOLLOUT, ... */
+/* The same for what the guest did itself, of which no signal tells. */
+void wake_quietly(struct sock *s, uint32_t events);
+/* INR_ASYNC; 0 or RULE_BROKEN. */
+int wake_signals(struct sock *s, const struct canal_inr *inr);
+void wake_urgent(struct sock *s); /* urgent data is announced */
 void wake_slot(struct channel *ch, uint32_t slot);
 /* Those that were too many for the last pass. */
 void wake_owed(struct channel *ch);

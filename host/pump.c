@@ -319,7 +319,8 @@ static void take_over(struct sock *s)
 		return;
 	}
 	canal_full_fence();
-	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+	wake_quietly(s, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+	s->on_event.slot = s->on_urgent.slot = CANAL_NONE; /* the dummy does it itself */
 	pump_rx(s);
 }
 

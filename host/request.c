@@ -117,6 +117,8 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 		return stream_outq(s, inr->u.arg[0]);
 	case CANAL_INR_SUBSCRIBE:
 		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
+	case CANAL_INR_ASYNC:
+		return wake_signals(s, inr);
 	case CANAL_INR_HANDOVER:
 		return pump_handover(s);
 	case CANAL_INR_PASSED:
@@ -157,6 +159,7 @@ static int serve_late(const struct canal_inr *inr)
 	case CANAL_INR_QUEUE:
 	case CANAL_INR_OUTQ:
 	case CANAL_INR_HANDOVER:
+	case CANAL_INR_ASYNC:
 		return -EBADF;
 	default:
 		return RULE_BROKEN;
@@ -232,7 +235,8 @@ static enum broken reason(const struct canal_inr *inr)
 		return BROKEN_OP;
 	if (inr->op == CANAL_INR_SUBSCRIBE || inr->op == CANAL_INR_UNSUBSCRIBE)
 		return BROKEN_SUBSCRIPTION;
-	return inr->op == CANAL_INR_REF_STOP ? BROKEN_SLOT : BROKEN_SOCKET;
+	return inr->op == CANAL_INR_REF_STOP || inr->op == CANAL_INR_ASYNC ? BROKEN_SLOT
+										: BROKEN_SOCKET;
 }
 
 void request_serve(struct channel *ch, struct canal_inr *inr)

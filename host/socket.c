@@ -109,6 +109,7 @@ struct sock *sock_new(struct channel *ch, uint32_t number, int domain, int type)
 	s->domain = domain;
 	s->type = type;
 	s->fd = s->far_fd = s->kernel.fd = s->far.fd = -1;
+	s->on_event.slot = s->on_urgent.slot = CANAL_NONE;
 	s->pool_port.fd = PORT_NONE;
 	s->kernel.event = kernel_event;
 	s->far.event = far_event;
@@ -527,7 +528,7 @@ int sock_shutdown(struct sock *s, int how)
 		sock_mark_tx(s);
 	}
 	canal_full_fence();
-	wake_socket(s, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+	wake_quietly(s, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
 	return 0;
 }
 
@@ -643,7 +644,7 @@ void sock_destroy(struct sock *s)
 	sock_set_state(s, CANAL_SOCK_CLOSED);
 	/* a thread may sleep in a call on what another one closed */
 	canal_full_fence();
-	wake_socket(s, EPOLLIN | EPOLLOUT);
+	wake_quietly(s, EPOLLIN | EPOLLOUT);
 	ch->socks[s->number] = NULL;
 	ch->sock_used--;
 	channel_give_number(ch, s->number);

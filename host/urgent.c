@@ -112,6 +112,8 @@ static void tell_mark(struct sock *s, uint64_t mark, uint8_t byte)
 
 	if (before == mark)
 		return;
+	if (s->urgent != URGENT_COMING)
+		wake_urgent(s);
 	/* Linux leaves out an urgent byte at which the reader stands when the next comes. */
 	if (before && sock_rx_head(s) + 1 == before && s->rx_tail >= before &&
 	    !(canal_read_once(&s->shared->status) & CANAL_STATUS_INLINE))
@@ -171,6 +173,8 @@ static bool look_once(struct sock *s)
 	if (signals != urgent_signals)
 		return false;
 	s->urgent_looked = signals;
+	if (state == URGENT_COMING && s->urgent != URGENT_COMING)
+		wake_urgent(s);
 	if (state == URGENT_HERE)
 		tell_mark(s, s->rx_tail + (uint64_t)ahead + 1, byte);
 	s->urgent = state;

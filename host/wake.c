@@ -112,7 +112,53 @@ static void sub_push(struct channel *ch, struct sub *sub)
 		wake_slot(ch, slot);
 }
 
+/*
+ * A bell for signals is O_ASYNC in the guest: what is done to it makes the kernel send
+ * the signal, to whom the guest itself has chosen.
+ */
+static void ring(struct sock *s, const struct bell *bell, uint8_t how)
+{
+	struct channel *ch = s->channel;
+
+	if (bell->slot == CANAL_NONE || canal_read_once(&ch->wait[bell->slot].serial) != bell->serial)
+		return; /* whose it was has let go of it */
+	ch->wait_signals[bell->slot] = how;
+	wake_slot(ch, bell->slot);
+}
+
+static int bell_take(struct channel *ch, struct bell *bell, uint32_t slot)
+{
+	if (slot != CANAL_NONE && slot >= ch->shape.waits)
+		return RULE_BROKEN;
+	bell->slot = slot;
+	bell->serial = slot == CANAL_NONE ? 0 : canal_read_once(&ch->wait[slot].serial);
+	return 0;
+}
+
+int wake_signals(struct sock *s, const struct canal_inr *inr)
+{
+	int r = bell_take(s->channel, &s->on_event, inr->u.arg[0]);
+
+	if (!r)
+		r = bell_take(s->channel, &s->on_urgent, inr->u.arg[1]);
+	if (!r)
+		channel_hear(s->channel, inr->client); /* the bells, on their way */
+	return r;
+}
+
+void wake_urgent(struct sock *s)
+{
+	ring(s, &s->on_urgent, RING_IN);
+}
+
 void wake_socket(struct sock *s, uint32_t events)
+{
+	wake_quietly(s, events);
+	if (__builtin_expect(s->on_event.slot != CANAL_NONE, 0))
+		ring(s, &s->on_event, events & EPOLLHUP ? RING_HUP : RING_IN);
+}
+
+void wake_quietly(struct sock *s, uint32_t events)
 {
 	const uint32_t always = EPOLLERR | EPOLLHUP;
 	struct sub *sub;

@@ -185,6 +185,115 @@ static void each_arrival(void)
 	}
 }
 
+/* More than the buffer of a socket has room for. */
+static void many_arrivals(void)
+{
+	int fd = dgram_with(1), missed = 0;
+	char data[8];
+
+	on(SIGIO);
+	async(fd);
+	for (int i = 0; i < 800; i++) {
+		signals_seen = 0;
+		peer_must("send 1 0 abc");
+		wait_for(seen, NULL, "SIGIO");
+		missed += !signals_seen;
+		NEED(recv(fd, data, sizeof(data), 0));
+	}
+	say("missed: %d", missed);
+}
+
+/* si_fd is the descriptor by which it was set. */
+static void by_a_duplicate(void)
+{
+	int fd = dgram_with(1), other = NEED(fcntl(fd, F_DUPFD, 50));
+	char data[8];
+
+	on(SIGRTMIN);
+	NEED(fcntl(fd, F_SETSIG, SIGRTMIN));
+	async(other);
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "the signal");
+	say("%s", got_fd == other ? "the duplicate" : got_fd == fd ? "the first" : "another");
+	NEED(recv(fd, data, sizeof(data), 0));
+	signals_seen = 0;
+	close(other);
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "the signal");
+	say("%d", signals_seen ? 1 : 0);
+}
+
+static void to_a_group(void)
+{
+	int fd = dgram_with(1);
+
+	NEED(setpgid(0, 0));
+	on(SIGIO);
+	NEED(fcntl(fd, F_SETOWN, -getpgrp()));
+	NEED(fcntl(fd, F_SETFL, O_ASYNC));
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "SIGIO");
+	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+}
+
+static void to_a_thread(void)
+{
+	struct f_owner_ex owner = { F_OWNER_TID, gettid() };
+	int fd = dgram_with(1);
+
+	on(SIGIO);
+	TELL(fcntl(fd, F_SETOWN_EX, &owner));
+	NEED(fcntl(fd, F_SETFL, O_ASYNC));
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "SIGIO");
+	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+}
+
+static void owner_comes_later(void)
+{
+	int fd = connected(1);
+
+	on(SIGIO);
+	NEED(fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
+	NEED(fcntl(fd, F_SETOWN, getpid()));
+	signals_seen = 0;
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "SIGIO");
+	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+}
+
+static void a_parent_goes_on(void)
+{
+	int fd = dgram_with(1);
+	pid_t pid;
+
+	on(SIGIO);
+	async(fd);
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	say_child("child", pid);
+	signals_seen = 0;
+	peer_must("send 1 0 abc");
+	wait_for(seen, NULL, "SIGIO");
+	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+}
+
+static void on_both_ends_closed(void)
+{
+	int fd = connected(1);
+
+	on(SIGRTMIN);
+	NEED(fcntl(fd, F_SETSIG, SIGRTMIN));
+	async(fd);
+	NEED(shutdown(fd, SHUT_WR));
+	nap_ms(20);
+	signals_seen = 0;
+	peer_must("close 1");
+	wait_for(seen, NULL, "the signal");
+	say("band %s", got_band & POLLHUP ? "hup" : "not hup");
+}
+
 static void of_a_child(void)
 {
 	int fd = dgram_with(1);
@@ -228,6 +337,13 @@ const struct call_case cases[] = {
 	{ "by_ioctl", by_ioctl },
 	{ "owner_read_back", owner_read_back },
 	{ "each_arrival", each_arrival },
+	{ "many_arrivals", many_arrivals },
+	{ "by_a_duplicate", by_a_duplicate },
+	{ "to_a_group", to_a_group },
+	{ "to_a_thread", to_a_thread },
+	{ "owner_comes_later", owner_comes_later },
+	{ "a_parent_goes_on", a_parent_goes_on },
+	{ "on_both_ends_closed", on_both_ends_closed },
 	{ "of_a_child", of_a_child },
 	{ "bytes_stay_in_order", bytes_stay_in_order },
 };

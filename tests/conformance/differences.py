@@ -4,15 +4,10 @@
 Each reason has a line in docs/compatibility.md. The test fails when a case does not differ any more.
 """
 
-SIGIO = "no signal of O_ASYNC or SIGURG comes"
-OOB = "urgent data is not carried"
 LATER = "an error of the way is told by a later call"
 JOIN = "a connection that the switch joined has no TCP of its own"
 
 BY_REASON = {
-    SIGIO: {"async": ["bytes_arrive", "datagram_arrives", "connection_arrives", "the_end_arrives", "another_signal",
-                      "by_ioctl", "owner_read_back", "each_arrival", "of_a_child"]},
-    OOB: {"oob": ["sigurg"]},
     "ready members in the order of their numbers": {"epolls": ["order_of_arrival"]},
     "a canal socket cannot be mapped": {"moving": ["tee_and_others"]},
     "canald accepts before the program does": {"tcp": ["backlog_full"]},

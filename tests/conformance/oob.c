@@ -292,6 +292,45 @@ static void sigurg_needs_owner(void)
 	say("signals %d", (int)signals_seen);
 }
 
+static bool two_signals_seen(void *arg)
+{
+	(void)arg;
+	return signals_seen >= 2;
+}
+
+static void sigurg_each(void)
+{
+	int fd = connected(1);
+
+	count_signal(SIGURG, SA_RESTART);
+	NEED(fcntl(fd, F_SETOWN, getpid()));
+	peer_must("send 1 %d X", MSG_OOB);
+	wait_for(signal_seen, NULL, "SIGURG");
+	receive(fd, 1, MSG_OOB);
+	peer_must("send 1 %d Y", MSG_OOB);
+	wait_for(two_signals_seen, NULL, "SIGURG");
+	nap_ms(20);
+	say("signals %d", (int)signals_seen);
+}
+
+/* Another signal for all that happens leaves this one as it is. */
+static void sigurg_besides(void)
+{
+	int fd = connected(1);
+
+	NEED(signal(SIGRTMIN, SIG_IGN) == SIG_ERR ? -1 : 0);
+	count_signal(SIGURG, SA_RESTART);
+	NEED(fcntl(fd, F_SETSIG, SIGRTMIN));
+	NEED(fcntl(fd, F_SETOWN, getpid()));
+	NEED(fcntl(fd, F_SETFL, O_ASYNC));
+	peer_must("send 1 0 abc");
+	wait_bytes(fd, 3);
+	say("signals %d", (int)signals_seen);
+	peer_must("send 1 %d X", MSG_OOB);
+	wait_for(signal_seen, NULL, "SIGURG");
+	say("signals %d", (int)signals_seen);
+}
+
 const struct call_case cases[] = {
 	{ "take_byte", take_byte },
 	{ "peek_byte", peek_byte },
@@ -313,5 +352,7 @@ const struct call_case cases[] = {
 	{ "in_epoll", in_epoll },
 	{ "sigurg", sigurg },
 	{ "sigurg_needs_owner", sigurg_needs_owner },
+	{ "sigurg_each", sigurg_each },
+	{ "sigurg_besides", sigurg_besides },
 };
 const size_t case_count = COUNT(cases);
