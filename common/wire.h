@@ -162,9 +162,9 @@ struct canal_sock {
 	canal_u32 shut;                  /* 1: shutdown for reading, 2: for writing */
 	canal_u64 rcvtimeo_ns;           /* 0: for ever */
 	canal_u64 sndtimeo_ns;
-	canal_u32 ctl_lock;                  /* thread that connects or changes options */
-	canal_u32 rcvlowat;                  /* SO_RCVLOWAT; 0: was not set */
-	canal_u32 linger;                    /* SO_LINGER: seconds; 0: none */
+	canal_u32 ctl_lock; /* thread that connects or changes options */
+	canal_u32 rcvlowat; /* SO_RCVLOWAT; 0: was not set */
+	canal_u32 linger;   /* SO_LINGER: seconds; 0: none */
 	canal_u32 pad1;
 	canal_u64 peek_at;                   /* SO_PEEK_OFF: where in RX to peek next, plus 1 */
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */

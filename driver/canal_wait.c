@@ -5,7 +5,7 @@
  * Purpose: canald sets the bit of a slot in the region, the bit of the channel in
  * the mailbox, and interrupts; here both are taken, and the file of the slot
  * becomes readable. A program reads from it as it would from a pipe whose other
- * end canald has.
+ * end canald has, or has the kernel send it a signal (O_ASYNC).
  *
  * Invariants
  *  1. The channel's bit is taken before the slots' bits, canald sets them the
@@ -34,6 +34,7 @@ struct canal_waiter_file {
 	u32 woken; /* since the last read */
 	bool ended;
 	wait_queue_head_t wait;
+	struct fasync_struct *async; /* O_ASYNC: signals instead of sleep */
 	struct canal_request request;
 };
 
@@ -49,6 +50,7 @@ static void slot_wake(struct canal_channel *ch, u32 slot)
 		return;
 	WRITE_ONCE(w->woken, 1);
 	wake_up_interruptible_poll(&w->wait, EPOLLIN | EPOLLRDNORM);
+	kill_fasync(&w->async, SIGIO, POLL_IN);
 }
 
 /* False: more is left than the budget allowed. */
@@ -156,6 +158,13 @@ static __poll_t waiter_poll(struct file *file, poll_table *table)
 	return mask;
 }
 
+static int waiter_fasync(int fd, struct file *file, int on)
+{
+	struct canal_waiter_file *w = file->private_data;
+
+	return fasync_helper(fd, file, on, &w->async);
+}
+
 static void waiter_free(struct canal_waiter_file *w)
 {
 	canal_channel_put(w->ch);
@@ -186,6 +195,7 @@ static const struct file_operations waiter_fops = {
 	.owner = THIS_MODULE,
 	.read = waiter_read,
 	.poll = waiter_poll,
+	.fasync = waiter_fasync,
 	.release = waiter_release,
 	.llseek = noop_llseek,
 };

@@ -85,8 +85,8 @@ static int tables_create(struct channel *ch)
 	ch->granted = calloc(ch->shape.socks, sizeof(*ch->granted));
 	ch->early_far = calloc(ch->shape.socks, sizeof(*ch->early_far));
 	if (!ch->generation || !ch->granted || !ch->early_far || !ch->free_socks || !ch->socks ||
-	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial || !ch->wait_signals ||
-	    !ch->wait_owed || !ch->subs)
+	    !ch->rx_free || !ch->wait_fd || !ch->wait_client || !ch->wait_serial ||
+	    !ch->wait_signals || !ch->wait_owed || !ch->subs)
 		return -ENOMEM;
 	memset(ch->wait_fd, 0xff, ch->shape.waits * sizeof(*ch->wait_fd));
 	for (uint32_t i = 0; i < limit; i++)

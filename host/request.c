@@ -236,7 +236,7 @@ static enum broken reason(const struct canal_inr *inr)
 	if (inr->op == CANAL_INR_SUBSCRIBE || inr->op == CANAL_INR_UNSUBSCRIBE)
 		return BROKEN_SUBSCRIPTION;
 	return inr->op == CANAL_INR_REF_STOP || inr->op == CANAL_INR_ASYNC ? BROKEN_SLOT
-										: BROKEN_SOCKET;
+									   : BROKEN_SOCKET;
 }
 
 void request_serve(struct channel *ch, struct canal_inr *inr)

@@ -120,7 +120,8 @@ static void ring(struct sock *s, const struct bell *bell, uint8_t how)
 {
 	struct channel *ch = s->channel;
 
-	if (bell->slot == CANAL_NONE || canal_read_once(&ch->wait[bell->slot].serial) != bell->serial)
+	if (bell->slot == CANAL_NONE ||
+	    canal_read_once(&ch->wait[bell->slot].serial) != bell->serial)
 		return; /* whose it was has let go of it */
 	ch->wait_signals[bell->slot] = how;
 	wake_slot(ch, bell->slot);

@@ -188,6 +188,17 @@ static void slot_out_of_range(struct guest *g)
 	guest_post(g, CANAL_INR_NOP, 0, g->shape.wait.count, "", 1);
 }
 
+static void async_out_of_range(struct guest *g)
+{
+	post(g, CANAL_INR_ASYNC, guest_socket(g, AF_INET, SOCK_STREAM), g->shape.wait.count,
+	     CANAL_NONE);
+}
+
+static void async_high(struct guest *g)
+{
+	post(g, CANAL_INR_ASYNC, guest_socket(g, AF_INET, SOCK_STREAM), CANAL_NONE, CANAL_NONE - 1);
+}
+
 static void slot_high(struct guest *g)
 {
 	guest_post(g, CANAL_INR_RESOLVE, 0, 0x80000000u, "", 1);
@@ -664,6 +675,8 @@ static const struct {
 	CASE(linger_nowhere, "bad-socket"),
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
+	CASE(async_out_of_range, "bad-slot"),
+	CASE(async_high, "bad-slot"),
 	CASE(resolve_nowhere, "bad-slot"),
 	CASE(names_wrong, "bad-op"),
 	CASE(waiter_out_of_range, "bad-slot"),

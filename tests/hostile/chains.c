@@ -289,6 +289,30 @@ static void congestion(struct guest *g)
 		fail("an unknown congestion control was taken");
 }
 
+/* Bells for signals that nobody has, that somebody sleeps at, that go and come again. */
+static void bells_for_anybody(struct guest *g)
+{
+	uint32_t l = guest_listener(g, 8), a, b;
+
+	guest_pair(g, l, &a, &b);
+	guest_waiter(g, 3);
+	guest_waiter(g, 4);
+	for (uint32_t i = 0; i < 200; i++) {
+		post(g, CANAL_INR_ASYNC, i & 1 ? b : l, i % 7, i & 2 ? CANAL_NONE : i % 5);
+		if (i % 11 == 0)
+			g->wait[i % 7].serial++;
+		if (i % 13 == 0)
+			guest_waiter(g, 3);
+		canal_arm(&g->wait[i % 7].armed);
+		guest_sock(g, b)->rd_waiters = ~0ull;
+		guest_sock(g, a)->tx.mark = guest_sock(g, a)->tx.tail + 1;
+		guest_put(g, a, "bytes", 5);
+		guest_sync(g);
+		canal_store_release(&guest_sock(g, b)->rx.head,
+				    canal_load_acquire(&guest_sock(g, b)->rx.tail));
+	}
+}
+
 /* What its FIFO says of urgent data is a number, to be compared and no more. */
 static void marks_anywhere(struct guest *g)
 {
@@ -348,6 +372,7 @@ static const struct {
 	CHAIN(binds_what_is_closed),
 	CHAIN(congestion),
 	CHAIN(marks_anywhere),
+	CHAIN(bells_for_anybody),
 	CHAIN(region_is_sealed),
 };
 

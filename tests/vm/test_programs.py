@@ -294,6 +294,23 @@ def test_descriptor_is_handed_to_static_program(native, guest, world, free_port)
     assert told.stdout == "all equal\n", told.describe()
 
 
+# --- urgent data, signals -------------------------------------------------------------------------
+
+def test_urgent(native, guest, world, free_port):
+    port = free_port()
+    native.start([PYTHON, SYSTEM_PROGRAMS / "urgent.py", "60", "write", str(port), world.here]).wait_printed("ready")
+    told = guest.python("urgent.py", 60, "read", port, world.host, seconds=100)
+    assert told.stdout == "out of line: 60\nin line: 60\n", told.describe()
+
+
+def test_signals(native, guest, world, free_port):
+    """SIGIO and SIGURG come from the driver."""
+    port = free_port()
+    native.start([PYTHON, HERE / "programs" / "signals.py", "server", world.here, str(port)]).wait_printed("ready")
+    told = guest.python("signals.py", "client", world.host, port)
+    assert told.stdout == "signals came\n", told.describe()
+
+
 # --- privileges -----------------------------------------------------------------------------------
 
 @pytest.mark.canal_only

@@ -5,7 +5,7 @@ The reader tells the writer of each round, because a byte that the next one over
 the writer sends in front of and behind the urgent byte goes in calls of its own, so that the byte comes at any
 moment of a reader that is busy.
 
-    urgent.py ROUNDS write|read PORT
+    urgent.py ROUNDS write|read PORT [HOST]
 """
 
 import fcntl
@@ -90,9 +90,10 @@ def read_inline(s):
 
 
 def main():
+    host = sys.argv[4] if len(sys.argv) > 4 else "127.0.0.1"
     port, listens = int(sys.argv[3]), sys.argv[2] == "write"
     if listens:
-        listener = socket.create_server(("127.0.0.1", port), backlog=16)
+        listener = socket.create_server((host, port), backlog=16)
         print("ready", flush=True)
     while listens:
         peer = listener.accept()[0]
@@ -102,7 +103,7 @@ def main():
             os._exit(0)
         peer.close()
     for name, read in (("out of line", read_out), ("in line", read_inline)):
-        with socket.create_connection(("127.0.0.1", port)) as s:
+        with socket.create_connection((host, port)) as s:
             read(s)
         print(f"{name}: {ROUNDS}", flush=True)
 
