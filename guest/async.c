@@ -96,7 +96,8 @@ static bool set_in_child(struct renamed *r)
 	pid_t pid;
 
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
-	pid = clone(set_renamed, stack + sizeof(stack), CLONE_VM | CLONE_VFORK, r);
+	pid = real(clone)(set_renamed, stack + sizeof(stack), CLONE_VM | CLONE_VFORK, r, NULL, NULL,
+			  NULL);
 	while (pid > 0 && sys_call4(SYS_wait4, pid, &status, __WCLONE, 0) == -EINTR)
 		;
 	(void)sys_call4(SYS_rt_sigprocmask, SIG_SETMASK, &before, 0, sizeof(all));

@@ -48,7 +48,7 @@ struct engine_op {
 	void (*done)(struct engine_op *op, int res);
 	bool under_way;
 	bool guarded;    /* a receive that SIGURG ends (urgent.h): -EINTR */
-	uint32_t looked; /* urgent_signals when it was found that nothing is urgent */
+	uint32_t looked; /* urgent_signals that its owner knows of */
 };
 
 struct engine_ops {

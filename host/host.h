@@ -486,8 +486,10 @@ struct sock {
 	uint64_t tx_look_ns;             /* not to be looked at before */
 	struct bell on_event, on_urgent; /* SIGIO, SIGURG */
 	/* urgent.c */
-	enum urgent urgent;     /* of what the kernel has */
-	uint32_t urgent_looked; /* urgent_signals at the last look */
+	bool urgent;            /* a mark may be ahead in what the kernel has */
+	bool urgent_early;      /* and the guest had its SIGURG for it */
+	uint32_t urgent_looked; /* urgent_signals that were heard */
+	uint64_t urgent_until;  /* in RX: behind it there is none */
 	uint32_t rx_pieces;     /* buffers of rx_op */
 	uint64_t urgent_mark;   /* in RX, as the guest knows it; behind the byte */
 	uint64_t urgent_sent;   /* in TX, as the joined end knows it */

@@ -182,8 +182,7 @@ static bool accept_one(struct sock *l, struct sock *to, uint32_t number)
 		vsock_accepted(s, to, &peer);
 	}
 	s->fd = fd;
-	urgent_watch(fd);
-	s->urgent_looked = urgent_signals - 1; /* what came before that was told to nobody */
+	urgent_accepted(s);
 	if (l->channel->guest)
 		inherit_apply(s);
 	else

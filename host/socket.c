@@ -87,6 +87,8 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 		s->own_ready = true;
 		sock_mark_rx(s);
 	}
+	if (s->rx_parked && (events & EPOLLPRI) && s->urgent_looked != urgent_signals)
+		urgent_early(s);
 	if (s->rx_eof && (events & (EPOLLHUP | EPOLLERR))) {
 		reset_after_end(s);
 		sock_ended(s);
@@ -222,11 +224,8 @@ int sock_kernel(struct sock *s)
 		return -errno;
 	fds_opened(s->fd);
 	inherit_apply(s);
-	if (s->type == SOCK_STREAM) {
-		urgent_watch(s->fd);
-		s->urgent_looked = urgent_signals;
+	if (s->type == SOCK_STREAM)
 		return 0;
-	}
 	r = sock_watch(s);
 	if (r) {
 		close(s->fd);
@@ -377,7 +376,7 @@ static int dissolve(struct sock *s)
 		vsock_unname(s);
 	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
 	s->rx_hup = s->rx_shut = s->broken_off = false;
-	s->urgent = URGENT_NONE;
+	s->urgent = s->urgent_early = false;
 	s->urgent_mark = s->urgent_sent = 0;
 	s->urgent_untold = false;
 	fifos_renew(s);
@@ -425,6 +424,7 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 	r = sock_kernel(s);
 	if (r)
 		return r;
+	urgent_watch(s);
 	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
 		return -errno;
 	sock_publish_names(s);

@@ -4,9 +4,9 @@
  *
  * Purpose: RX of a guest carries every byte of the stream, the urgent one too, and
  * says where that is. So the host has to know, of each byte that it receives from
- * the kernel, whether it is the urgent one. The kernel's recv stops at the mark, and
- * one that begins there leaves the urgent byte out, for good. Whether it begins
- * there can be asked (SIOCATMARK), which is too dear for each receive.
+ * the kernel, whether it is the urgent one. The kernel's recv stops at the mark, but
+ * one that begins there goes on past it. Whether it would begin there can be asked
+ * (SIOCATMARK), which is too dear for each receive.
  *
  * So the poller's thread owns each of its streams, and gets SIGURG. The kernel sends
  * that before it lets a recv see the mark, and a recv that finds itself at the mark
@@ -14,22 +14,24 @@
  * between the last look at urgent_signals and the system call: its handler empties
  * the list of buffers of what is about to be received.
  *
- *	urgent_looked == urgent_signals: nothing urgent, or all of it is known
- *	else: look, by a MSG_OOB that takes nothing, before the next receive
+ * The signal does not say whose it is, nor how far ahead the mark is: each socket asks
+ * before its next receives, until it was at its mark or took as much as can be in front.
  *
  * Invariants
- *  1. A receive of a stream is guarded: it takes no byte at or behind a mark that
- *     urgent_look() has not seen.
+ *  1. A receive of a stream is guarded: it takes no byte at or behind a mark of which
+ *     SIGURG has not been heard.
  *  2. The urgent byte comes into RX by urgent_take() alone, one receive of one byte.
+ *     The kernel's socket has SO_OOBINLINE, or an urgent byte at which the next one
+ *     overtakes the reader would be left out.
  *  3. The place of the mark is told before the byte is in RX, what the byte is when it is
  *     there, or when it cannot come because RX is full.
  *
  * Ownership and threads: the poller that owns the channel; SIGURG is for its thread.
- * Failure: without SIGURG (a thread that did not ask for it) urgent bytes are left out.
+ * Failure: without SIGURG (a thread that did not ask for it) no byte is urgent.
  */
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -39,8 +41,9 @@
 
 #include "host.h"
 
-#define LOOKS 4
 #define TRIES 3
+/* So far ahead can a mark be. */
+#define AHEAD 65536u
 
 /* --- the signal -------------------------------------------------------- */
 
@@ -75,12 +78,60 @@ void urgent_listen(void)
 	guarded.tid = gettid();
 }
 
-void urgent_watch(int fd)
+static void own(int fd)
 {
 	const struct f_owner_ex owner = { .type = F_OWNER_TID, .pid = guarded.tid };
 
 	if (guarded.tid)
 		(void)fcntl(fd, F_SETOWN_EX, &owner);
+}
+
+static void in_line(int fd, int on)
+{
+	(void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+}
+
+/* Of a socket that is not in line: whether a mark is ahead, or here. */
+static bool announced(int fd)
+{
+	char byte;
+	ssize_t got = recv(fd, &byte, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT);
+
+	return got == 1 || (got < 0 && errno == EAGAIN);
+}
+
+/* The same of one that is: not of a mark whose byte has not come yet. */
+static bool has_urgent(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLPRI };
+
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLPRI);
+}
+
+/* From now on each receive asks. */
+static void suspect(struct sock *s)
+{
+	s->urgent_looked = urgent_signals;
+	s->urgent_until = s->rx_tail + AHEAD;
+	s->urgent = true;
+}
+
+void urgent_watch(struct sock *s)
+{
+	if (s->type != SOCK_STREAM)
+		return;
+	s->urgent_looked = urgent_signals;
+	own(s->fd);
+	in_line(s->fd, 1);
+}
+
+void urgent_accepted(struct sock *s)
+{
+	s->urgent_looked = urgent_signals;
+	own(s->fd);
+	if (announced(s->fd)) /* before it was ours */
+		suspect(s);
+	in_line(s->fd, 1);
 }
 
 void urgent_guard(struct engine_op *const *ops, uint32_t count)
@@ -110,12 +161,10 @@ static void tell_mark(struct sock *s, uint64_t mark, uint8_t byte)
 	struct canal_fifo *rx = &s->shared->rx;
 	uint64_t before = s->urgent_mark;
 
-	if (before == mark)
+	if (before == mark && s->urgent_byte == byte)
 		return;
-	if (s->urgent != URGENT_COMING)
-		wake_urgent(s);
 	/* Linux leaves out an urgent byte at which the reader stands when the next comes. */
-	if (before && sock_rx_head(s) + 1 == before && s->rx_tail >= before &&
+	if (before && before != mark && sock_rx_head(s) + 1 == before && s->rx_tail >= before &&
 	    !(canal_read_once(&s->shared->status) & CANAL_STATUS_INLINE))
 		canal_write_once(&rx->skip, before);
 	s->urgent_mark = mark;
@@ -127,11 +176,15 @@ static void tell_mark(struct sock *s, uint64_t mark, uint8_t byte)
 	canal_store_release(&rx->mark, mark);
 }
 
+/* SIGURG not before: its handler looks for the byte. */
 static void tell_byte(struct sock *s)
 {
 	s->urgent_untold = false;
 	/* U1 release: the mark before its byte; with the fence of S1 */
 	canal_store_fence(&s->shared->rx.urgent, CANAL_URGENT_HERE | s->urgent_byte);
+	if (!s->urgent_early)
+		wake_urgent(s);
+	s->urgent_early = false;
 }
 
 void urgent_published(struct sock *s)
@@ -148,95 +201,69 @@ void urgent_held_up(struct sock *s)
 	wake_socket(s, EPOLLIN | EPOLLPRI);
 }
 
-/* What the kernel has, and the byte if that is there. */
-static enum urgent kernel_has(int fd, uint8_t *ret_byte)
+/* At the mark: the urgent byte into RX, and nothing else. */
+static void urgent_take(struct sock *s)
 {
-	ssize_t got = recv(fd, ret_byte, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT);
-
-	if (got == 1)
-		return URGENT_HERE;
-	return got < 0 && errno == EAGAIN ? URGENT_COMING : URGENT_NONE;
-}
-
-/* False: it changed under our eyes. */
-static bool look_once(struct sock *s)
-{
-	uint32_t signals = urgent_signals;
-	enum urgent state;
-	int ahead = 0;
-	uint8_t byte;
-
-	state = kernel_has(s->fd, &byte);
-	if (state == URGENT_HERE && ioctl(s->fd, SIOCINQ, &ahead))
-		state = URGENT_NONE;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (signals != urgent_signals)
-		return false;
-	s->urgent_looked = signals;
-	if (state == URGENT_COMING && s->urgent != URGENT_COMING)
-		wake_urgent(s);
-	if (state == URGENT_HERE)
-		tell_mark(s, s->rx_tail + (uint64_t)ahead + 1, byte);
-	s->urgent = state;
-	return true;
-}
-
-static bool urgent_look(struct sock *s)
-{
-	for (int i = 0; i < LOOKS; i++)
-		if (look_once(s))
-			return true;
-	return false; /* the next pass looks again */
-}
-
-/* The urgent byte follows: into RX with it, and with nothing else. */
-static bool urgent_take(struct sock *s)
-{
-	const int on = 1, off = 0;
 	struct iovec to;
 	uint64_t room;
 	ssize_t got;
 
 	if (!sock_rx_room(s, &room) || (!room && sock_rx_park(s)))
-		return false;
+		return;
 	if (!sock_rx_prepare(s, 1)) {
 		sock_starve(s);
-		return false;
+		return;
 	}
 	if (canal_fifo_pieces(s->rx_chunk, &s->channel->rx, s->rx_tail, 1, &to, 1) != 1)
-		return false;
-	setsockopt(s->fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+		return;
 	got = recv(s->fd, to.iov_base, 1, MSG_DONTWAIT);
-	setsockopt(s->fd, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(off));
-	if (got != 1)
-		return false;
-	s->urgent = URGENT_NONE;
+	if (got == 1) {
+		tell_mark(s, s->rx_tail + 1, *(uint8_t *)to.iov_base);
+		s->urgent = s->urgent_looked != urgent_signals;
+		sock_rx_publish(s, 1);
+	} else if (got == 0 || errno != EAGAIN) {
+		stream_received(s, 1, got < 0 ? -errno : 0);
+	} else if (s->urgent_looked == urgent_signals && !has_urgent(s->fd)) {
+		sock_unmark_rx(s); /* announced: it is told when it is there */
+	}
 	s->channel->poller->work++;
-	sock_rx_publish(s, 1);
-	return !s->dead;
+}
+
+void urgent_early(struct sock *s)
+{
+	if (s->urgent_early || !has_urgent(s->fd))
+		return;
+	s->urgent_early = true;
+	wake_urgent(s);
 }
 
 bool urgent_allows(struct sock *s)
 {
 	int at_mark = 0;
 
-	if (!urgent_look(s))
+	if (s->urgent_looked != urgent_signals)
+		suspect(s);
+	if (ioctl(s->fd, SIOCATMARK, &at_mark) || s->urgent_looked != urgent_signals)
+		return false; /* the next pass asks again */
+	if (at_mark) {
+		urgent_take(s);
 		return false;
-	if (s->urgent == URGENT_HERE)
-		return s->urgent_mark != s->rx_tail + 1 || urgent_take(s);
-	if (s->urgent == URGENT_NONE || s->rx_hup || ioctl(s->fd, SIOCATMARK, &at_mark) || !at_mark)
-		return true;
-	sock_unmark_rx(s); /* it is told when the byte comes */
-	return false;
+	}
+	if (s->rx_tail >= s->urgent_until)
+		s->urgent = false;
+	else
+		urgent_early(s);
+	return true;
 }
 
 int urgent_again(struct sock *s)
 {
 	size_t count = s->rx_pieces;
-	int res = -EINTR;
+	int res = -EINTR, at_mark = 0;
 
 	for (int i = 0; i < TRIES && res == -EINTR; i++) {
-		if (!urgent_look(s) || s->urgent != URGENT_NONE)
+		suspect(s);
+		if (ioctl(s->fd, SIOCATMARK, &at_mark) || at_mark)
 			return -EINTR;
 		s->rx_op.looked = s->urgent_looked;
 		s->rx_op.msg.msg_iovlen = count;

@@ -12,19 +12,14 @@
 
 struct sock;
 
-enum urgent {
-	URGENT_NONE = 0, /* of what the kernel has: nothing urgent */
-	URGENT_COMING,   /* announced, and not there yet */
-	URGENT_HERE,     /* its place is known, and told to the guest */
-};
-
 /* SIGURGs that this thread has heard. */
 extern _Thread_local volatile uint32_t urgent_signals;
 
 /* A poller's thread: SIGURG comes to it from now on. */
 void urgent_listen(void);
-/* A stream of the kernel's, connected or about to be: SIGURG comes for it. */
-void urgent_watch(int fd);
+/* The stream that the kernel has for @s: SIGURG comes for it. It is new, or accepted. */
+void urgent_watch(struct sock *s);
+void urgent_accepted(struct sock *s);
 
 /*
  * What is about to be received: SIGURG ends it, also between here and the system
@@ -37,10 +32,12 @@ int urgent_result(const struct engine_op *op, int res);
 /* Before a receive of the kernel's stream. False: not now. */
 bool urgent_allows(struct sock *s);
 /* Whether that has to be asked. */
-static inline bool urgent_unsure(enum urgent state, uint32_t looked)
+static inline bool urgent_unsure(bool near, uint32_t looked)
 {
-	return __builtin_expect(state != URGENT_NONE || looked != urgent_signals, 0);
+	return __builtin_expect(near || looked != urgent_signals, 0);
 }
+/* Urgent data is announced, and RX is full or has other bytes to take first. */
+void urgent_early(struct sock *s);
 /* A receive that SIGURG ended: bytes or -errno of another try. */
 int urgent_again(struct sock *s);
 

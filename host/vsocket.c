@@ -240,6 +240,8 @@ static int kernel_connect(struct sock *s, const struct vnet_route *route)
 	socklen_t len = addr_to_sockaddr(&to, &ss);
 	int r = sock_kernel(s);
 
+	if (!r)
+		urgent_watch(s);
 	if (!r && connect(s->fd, (struct sockaddr *)&ss, len))
 		r = -errno;
 	return r;

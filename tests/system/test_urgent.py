@@ -11,4 +11,4 @@ def test_each_at_its_mark(server, client, free_port):
     port = free_port()
     server.start([PYTHON, PROGRAM, str(ROUNDS), "write", str(port)]).wait_printed("ready")
     told = client.run([PYTHON, PROGRAM, str(ROUNDS), "read", str(port)])
-    assert told.stdout == f"out of line: {ROUNDS}\nin line: {ROUNDS}\n", told.describe()
+    assert told.stdout == f"out of line: {ROUNDS}\nin line: {ROUNDS}\nall at once: {ROUNDS}\n", told.describe()

@@ -300,7 +300,7 @@ def test_urgent(native, guest, world, free_port):
     port = free_port()
     native.start([PYTHON, SYSTEM_PROGRAMS / "urgent.py", "60", "write", str(port), world.here]).wait_printed("ready")
     told = guest.python("urgent.py", 60, "read", port, world.host, seconds=100)
-    assert told.stdout == "out of line: 60\nin line: 60\n", told.describe()
+    assert told.stdout == "out of line: 60\nin line: 60\nall at once: 60\n", told.describe()
 
 
 def test_signals(native, guest, world, free_port):

@@ -42,6 +42,35 @@ def write(to):
             sys.exit("the reader is gone")
 
 
+def pieces():
+    """What is sent at once, and whether its last byte is urgent."""
+    rng = random.Random(SEED)
+    at = 0
+    for _ in range(20 * ROUNDS):
+        count = rng.choice((1, 1, 2, 30, 500))
+        yield bytes((at + i) % 253 for i in range(count)), rng.random() < 0.4
+        at += count
+
+
+def flood(to):
+    """Nobody waits: most urgent bytes are overtaken by the next one."""
+    for data, urgent in pieces():
+        while data:
+            data = data[to.send(data, socket.MSG_OOB if urgent else 0):]
+
+
+def read_flood(s):
+    """In line, no byte is left out, whichever was urgent when it was read."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    s.sendall(b"F")
+    left = b""
+    for data, _ in pieces():
+        while len(left) < len(data):
+            left += s.recv(8192)
+        assert left[:len(data)] == data
+        left = left[len(data):]
+
+
 def at_mark(s):
     return struct.unpack("i", fcntl.ioctl(s, SIOCATMARK, b"\0\0\0\0"))[0]
 
@@ -59,6 +88,7 @@ def take(s, count, what):
 
 
 def read_out(s):
+    s.sendall(b"W")
     for number, (byte, front, behind) in enumerate(plan()):
         in_front = sum(front)
         if number % 3 == 0:  # it arrives before anything is read
@@ -80,6 +110,7 @@ def read_out(s):
 
 def read_inline(s):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    s.sendall(b"W")
     for number, (byte, front, behind) in enumerate(plan()):
         take(s, sum(front), b"f")
         assert select.select([], [], [s], 10)[2], number
@@ -99,10 +130,10 @@ def main():
         peer = listener.accept()[0]
         if not os.fork():
             listener.close()
-            write(peer)
+            {b"W": write, b"F": flood}[peer.recv(1)](peer)
             os._exit(0)
         peer.close()
-    for name, read in (("out of line", read_out), ("in line", read_inline)):
+    for name, read in (("out of line", read_out), ("in line", read_inline), ("all at once", read_flood)):
         with socket.create_connection((host, port)) as s:
             read(s)
         print(f"{name}: {ROUNDS}", flush=True)
