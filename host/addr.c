@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* Returns the length of the address, 0 for a family that there is not. */
 socklen_t addr_to_sockaddr(const struct canal_addr *a, struct sockaddr_storage *ss)

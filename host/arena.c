@@ -12,7 +12,7 @@
  * Ownership and threads: the poller that owns the channel.
  * Failure: arena_take() returns CANAL_NONE when all chunks are in use.
  */
-#include "host.h"
+#include "sock.h"
 
 uint32_t arena_take(struct channel *ch)
 {

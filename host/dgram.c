@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define DGRAM_MAX 65535u
 

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 
 bool dgram_control_have(struct sock *s)
 {

@@ -19,7 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 
 void errqueue_option(struct sock *s, int level, int name)
 {

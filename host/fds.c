@@ -14,7 +14,7 @@
  */
 #include <sys/resource.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* For what is not a socket: guests, wait slots, status questions. */
 #define RESERVE 512

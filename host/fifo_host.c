@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* --- lists of the poller ----------------------------------------------- */
 

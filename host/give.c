@@ -27,7 +27,7 @@
 #include <sys/syslog.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 #include "vnet.h"
 
 /* --- connections that came before --------------------------------------- */

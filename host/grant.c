@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* A free number is tried this often before the guest is told that there is none. */
 #define LOCKED_TRIES 16

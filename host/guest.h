@@ -28,7 +28,7 @@
 #include <sys/types.h>
 #include <urcu/list.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define GUEST_NAME 32 /* with its NUL */
 #define GUEST_PATH 108

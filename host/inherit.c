@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define NOTES_MAX 32
 #define VALUE_MAX 16 /* all flags and numbers, linger, names of congestion control */

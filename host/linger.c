@@ -17,7 +17,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define NS_PER_S 1000000000ull
 

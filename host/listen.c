@@ -23,7 +23,7 @@
 #include <sys/syslog.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define ACCEPTS_A_PASS 32
 #define BACKLOG_MAX 4096

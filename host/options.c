@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* <linux/udp.h> does not go together with <netinet/udp.h>. */
 #ifndef UDPLITE_SEND_CSCOV

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 #include "portmap.h"
 
 #define INRS_A_PASS 64

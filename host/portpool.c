@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define REST_NS 1000000000ull
 

@@ -17,7 +17,7 @@
 #include <sys/syslog.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define PORT_RANGE "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 

@@ -32,7 +32,7 @@
 #include <sys/socket.h>
 #include <sys/syslog.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define BOUNCE 65536u
 /* More than a socket pair holds: who goes on writes faster than it is thrown away. */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "guest.h"
-#include "host.h"
+#include "sock.h"
 
 const struct channel_shape shape_local = {
 	.waits = CHANNEL_WAITS_MAX,

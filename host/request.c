@@ -15,7 +15,7 @@
  */
 #include <string.h>
 
-#include "host.h"
+#include "sock.h"
 
 void request_complete(struct channel *ch, uint32_t slot, int result, uint32_t len)
 {

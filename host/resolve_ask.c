@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host.h"
+#include "sock.h"
 #include "resolve.h"
 
 #define FLAGS_ALLOWED                                                                        \

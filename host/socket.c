@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* Looks at what the kernel has to tell, at most, before a bind is tried again. */
 #define HEAR_ROUNDS 16

@@ -20,7 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 
 /* Most bytes in one step, so that sockets share a pass. */
 #define TX_SLICE (256u << 10)

@@ -20,7 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "host.h"
+#include "sock.h"
 #include "vnet.h"
 
 #define SLICE (128u << 10)

@@ -39,7 +39,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 #define TRIES 3
 /* So far ahead can a mark be. */

@@ -17,7 +17,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "sock.h"
 
 /*
  * A guest can arm its slots again as fast as they are woken, and each costs a

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "host.h"
+#include "sock.h"
 #include "mailbox.h"
 #include "vm.h"
 
