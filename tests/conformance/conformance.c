@@ -224,7 +224,7 @@ static bool asleep(void *arg)
 	const char *end;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", *(pid_t *)arg);
+	snprintf(path, sizeof(path), "/proc/%d/stat", *(pid_t *)arg); /* of a thread, too */
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
 		return true;

@@ -49,7 +49,7 @@ void say_epoll(const char *what, uint32_t events);
 void wait_end(int fd);
 /* Waits (2 s) until @done says so. */
 void wait_for(bool (*done)(void *), void *arg, const char *what);
-/* Waits until thread @tid of this process sleeps in the kernel. */
+/* Waits until thread @tid, or the first one of a child, sleeps in the kernel. */
 void wait_asleep(pid_t tid);
 /* A signal handler that counts, without SA_RESTART unless @flags says so. */
 extern volatile sig_atomic_t signals_seen;

@@ -218,12 +218,13 @@ static void say_goodbye(int number)
 static void abort_handled(void)
 {
 	int fd = connected(1);
-	pid_t pid = NEED(fork());
+	pid_t pid;
 
+	abort_fd = fd;
+	signal(SIGABRT, say_goodbye); /* of the child from its first moment */
+	pid = NEED(fork());
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &(struct rlimit){ 0 });
-		abort_fd = fd;
-		signal(SIGABRT, say_goodbye);
 		(void)!recv(fd, data, 1, 0);
 		signal(SIGABRT, SIG_DFL);
 		abort();
