@@ -113,7 +113,32 @@ static short events_of_handed(void)
 	return 0;
 }
 
-short sock_events(struct canal_sock *s, short events)
+/*
+ * A connected stream, nothing of which is shut, closed, held back or urgent: most are
+ * that in most looks, and have nothing to tell but bytes and room.
+ */
+static inline bool is_plain(const struct canal_sock *s)
+{
+	/* N1 acquire: behind the look at `connects`, as in events_of_stream() */
+	if (sock_connecting(s) || canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTED)
+		return false;
+	return likely(s->type == SOCK_STREAM) &&
+	       !(canal_load_acquire(&s->rx.closed) | canal_read_once(&s->shut) |
+		 canal_read_once(&s->rcvlowat) >> 1 | canal_read_once(&s->rx.mark));
+}
+
+static inline short events_of_plain(struct canal_sock *s, short events)
+{
+	short mask = 0;
+
+	if ((events & EVENTS_IN) && rx_has(s, 0))
+		mask |= EVENTS_IN;
+	if ((events & EVENTS_OUT) && tx_writable_armed(&s->tx))
+		mask |= EVENTS_OUT;
+	return mask & events;
+}
+
+static __attribute__((noinline)) short events_of_any(struct canal_sock *s, short events)
 {
 	uint32_t state;
 	short mask;
@@ -133,4 +158,10 @@ short sock_events(struct canal_sock *s, short events)
 	else
 		mask = events_of_stream(s, events);
 	return mask & (events | POLLERR | POLLHUP);
+}
+
+short sock_events(struct canal_sock *s, short events)
+{
+	return likely(is_plain(s) && !channel_gone(&the_channel)) ? events_of_plain(s, events)
+								  : events_of_any(s, events);
 }

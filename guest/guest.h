@@ -314,6 +314,8 @@ short sock_events(struct canal_sock *s, short events);
 
 /* --- readiness (ready.c, epoll.c) -------------------------------------- */
 
+/* Without system calls: what is ready among @fds, if all are canal's; 0: not known. */
+int ready_poll_now(struct pollfd *fds, nfds_t count);
 int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 	       const sigset_t *mask);
 int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,

@@ -7,6 +7,7 @@
  */
 #include <limits.h>
 
+#include "deadline.h"
 #include "intercept.h"
 #include "user.h"
 
@@ -33,7 +34,7 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
 }
 
 /* The kernel says what is wrong with such an array. */
-static bool is_bad(struct pollfd *fds, nfds_t count)
+static inline __attribute__((always_inline)) bool is_bad(struct pollfd *fds, nfds_t count)
 {
 	return count > INT_MAX ||
 	       (count && USER_ONCE(user_writable, fds, count * sizeof(*fds)) != 0);
@@ -64,8 +65,14 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 	TRACED(poll, fds, count, timeout);
 
 	struct timespec ts;
+	int ready;
 
-	if (!canal_read_once(&fd_table_len) || is_bad(fds, count) || !ready_poll_ours(fds, count))
+	if (!canal_read_once(&fd_table_len) || is_bad(fds, count))
+		return real(poll)(fds, count, timeout);
+	ready = ready_poll_now(fds, count);
+	if (likely(ready))
+		return ready;
+	if (!ready_poll_ours(fds, count))
 		return real(poll)(fds, count, timeout);
 	return give(ready_poll(fds, count, from_ms(timeout, &ts), NULL));
 }
@@ -75,8 +82,15 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 {
 	TRACED(ppoll, fds, count, timeout, mask);
 
-	if (!canal_read_once(&fd_table_len) || is_bad(fds, count) || !ready_poll_ours(fds, count) ||
+	int ready;
+
+	if (!canal_read_once(&fd_table_len) || is_bad(fds, count) ||
 	    (mask && USER_ONCE(user_readable, mask, sizeof(long))))
+		return real(ppoll)(fds, count, timeout, mask);
+	ready = timeout_is_valid(timeout) ? ready_poll_now(fds, count) : 0;
+	if (likely(ready))
+		return ready;
+	if (!ready_poll_ours(fds, count))
 		return real(ppoll)(fds, count, timeout, mask);
 	return give(ready_poll(fds, count, timeout, mask));
 }
