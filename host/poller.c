@@ -24,8 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sock.h"
 #include "portmap.h"
+#include "sock.h"
 
 #define INRS_A_PASS 64
 /* Adaptive: yield after so many passes for nothing, sleep after so long. */

@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "sock.h"
 #include "mailbox.h"
+#include "sock.h"
 #include "vm.h"
 
 #define PAGE 4096ull
