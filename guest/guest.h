@@ -13,8 +13,9 @@
  *			socket, attach_vm.c /dev/canal of a virtual machine
  *	region.c	the mapped region's tables
  *	wait.c		wait slots: looking, sleeping, signals, time limits
+ *	trim.c		chunks that nobody needs; lock.c locks, and dead holders
  *	stream.c, dgram.c	moving bytes
- *	socket.c	socket, bind, listen, accept, connect, shutdown, names
+ *	socket.c	socket, bind, listen, accept, shutdown, names; connect.c
  *	errqueue.c	MSG_ERRQUEUE
  *	hybrid.c	moving them by reference, in a virtual machine
  *	twin.c		loopback of a virtual machine, which is the guest's own
@@ -231,6 +232,8 @@ bool wait_is_left(uintptr_t where, const void *here);
 void wait_hear_exit(void);
 /* In a forked child: the parent's threads and their slots are not ours. */
 void wait_after_fork(void);
+/* trim.c: a thread forgets what it noted. */
+void trim_forget(void);
 /* A process leaves its channel: the same, and its notes. */
 void wait_leave(void);
 

@@ -7,8 +7,10 @@
 #ifndef CANAL_INTERNAL_H
 #define CANAL_INTERNAL_H
 
-#include "guest.h"
+#include <errno.h>
 #include <stdio.h>
+
+#include "guest.h"
 
 /* --- init.c ----------------------------------------------------------- */
 
@@ -92,7 +94,18 @@ void confine_prepare(bool attach);
 void confine_filter(void);
 int process_close_range(unsigned int first, unsigned int last, int flags);
 
-/* --- socket.c ---------------------------------------------------------- */
+/* --- socket.c; connect.c ------------------------------------------------ */
+
+/* A channel that is dead, as the program sees it. */
+static inline int no_network(int ret)
+{
+	return ret == -EPIPE ? -ENETDOWN : ret;
+}
+
+/* A request about @ref, waited for. 0 or -errno. */
+int socket_call(struct sock_ref ref, struct canal_inr *inr);
+/* As the kernel takes a name in, before it looks at it. 0 or -errno. */
+int socket_name_readable(const struct sockaddr *addr, socklen_t len);
 
 /* Whether socket(@domain, @type, @protocol) is canal's business. */
 bool socket_serves(int domain, int type, int protocol);

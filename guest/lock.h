@@ -25,6 +25,8 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+#define TLS __thread __attribute__((tls_model("initial-exec")))
+
 /* This thread's id, 0 until it is known; forgotten in a forked child. */
 extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 uint32_t lock_learn_self(void);
@@ -41,6 +43,8 @@ static inline uint32_t lock_me(void)
 /* Forks so far. From the first on the channel may have other processes. */
 extern uint32_t lock_forks;
 void lock_before_fork(void);
+/* In a forked child. */
+void lock_after_fork(void);
 
 /* Nobody else can come for a lock: no second thread, no other process. */
 static inline bool lock_alone(void)

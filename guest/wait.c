@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting: look, yield, sleep; and the locks, which only look and yield.
+ * Waiting: look, yield, sleep.
  *
  * Purpose: docs/wire.md section 6. A thread that has to wait looks at shared
  * memory a bounded number of times. Then it arms its wait slot, looks once more
@@ -23,9 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "guest.h"
 #include "keep.h"
@@ -41,21 +39,12 @@
 #define SPIN_PROBE 16
 /* Between looks of one who has no slot. */
 #define POOR_NAP_NS 200000
-/* Between searches for chunks that lie idle, while there are none. */
-#define SCAVENGE_NS 10000000
-/* A thread remembers this many sockets for the trim. */
-#define NOTED 16
-/* wait_arrival(): looks, the second half of them with a yield, and bytes worth them. */
-#define ARRIVAL_LOOKS 400
-#define ARRIVAL_MOST 4096
 /* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
 /* Handlers on top of each other whose slots are given back when one jumps out. */
 #define SPARES 4
 /* Slots that rest at once. */
 #define PARKED 64
-
-#define TLS __thread __attribute__((tls_model("initial-exec")))
 
 static TLS struct waiter own_waiter; /* client 0: none */
 static TLS uintptr_t own_busy;       /* where on the stack its user is; 0: nobody */
@@ -67,16 +56,9 @@ static TLS struct {
 static TLS uint32_t spin_looks; /* 0: not yet asked */
 static TLS uint32_t spin_waits;
 static TLS uint32_t spin_crowded; /* waits to go without yields */
-static TLS struct canal_sock *noted[NOTED];
-static TLS uint32_t noted_count;
-TLS bool wait_has_inward; /* of those some were, when they were noted */
 
 /* Read ends of this process's threads, by slot, plus 1; for wait_after_fork(). */
 static int slot_fd[WAIT_SLOTS];
-
-/* The pid namespace of this process, as CANAL_LOCK_SPACE; 1: it cannot be asked. */
-static uint32_t own_space;
-#define SPACE_UNKNOWN 1u
 
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key;
@@ -353,13 +335,6 @@ void waiter_return(struct channel *ch, struct waiter *w)
 	waiter_release(ch, w);
 }
 
-uint32_t lock_forks;
-
-void lock_before_fork(void)
-{
-	(void)canal_fetch_add(&lock_forks, 1u);
-}
-
 void wait_after_fork(void)
 {
 	for (uint32_t i = 0; i < WAIT_SLOTS; i++) {
@@ -377,15 +352,13 @@ void wait_after_fork(void)
 	own_waiter.client = 0;
 	own_busy = 0;
 	memset(spares, 0, sizeof(spares));
-	lock_self = 0;
-	own_space = 0;
+	lock_after_fork();
 }
 
 void wait_leave(void)
 {
 	wait_after_fork();
-	noted_count = 0;
-	wait_has_inward = false;
+	trim_forget();
 }
 
 /* --- spinning ---------------------------------------------------------- */
@@ -576,294 +549,4 @@ int wait_slot_until(struct channel *ch, struct waiter *w, bool (*ready)(void *),
 	while (!ready(arg) && !err)
 		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, NULL, w, 0, ready, arg, deadline);
 	return err && ready(arg) ? 0 : err;
-}
-
-/* --- trimming ---------------------------------------------------------- */
-
-/* Gives the chunks of a table to the pool; whether there were any. Under tx_lock. */
-static bool table_empty(struct channel *ch, struct canal_fifo *f)
-{
-	bool found = false;
-
-	for (uint32_t i = 0; i < CANAL_FIFO_CHUNKS; i++) {
-		uint32_t id = canal_read_once(&f->chunk[i]);
-
-		if (id >= ch->tx.count)
-			continue;
-		canal_write_once(&f->chunk[i], CANAL_NONE);
-		canal_pool_give(&ch->tx_pool, id);
-		found = true;
-	}
-	return found;
-}
-
-/* The same of a FIFO that is empty, and goes on. */
-static bool trim_table(struct channel *ch, struct canal_fifo *f)
-{
-	bool found = table_empty(ch, f);
-
-	canal_write_once(&f->reclaim, f->tail & ~(uint64_t)(CANAL_CHUNK - 1));
-	return found;
-}
-
-/* It is nobody's now, or not yet. */
-static bool sock_ended(uint32_t state)
-{
-	return state == CANAL_SOCK_FREE || state == CANAL_SOCK_GRANTED ||
-	       state == CANAL_SOCK_CLOSED;
-}
-
-/*
- * Whether there is nothing more to do for @s, which may be closed by now and its
- * number in other hands. The host resets no socket while a lock of it is held;
- * one that ended keeps its chunks for the next of that number.
- */
-static bool trim_socket(struct channel *ch, struct canal_sock *s)
-{
-	struct canal_fifo *f = &s->tx;
-	uint32_t state;
-	bool done;
-
-	if (!lock_try(&f->tx_lock))
-		return false;
-	/* F1 store-load: the lock before the state; pairs with number_locked() */
-	state = canal_load_acquire(&s->state);
-	done = sock_ended(state);
-	/* R2 acquire: the host has read all before we give the chunk away */
-	if (!done && canal_load_acquire(&f->head) == f->tail) {
-		(void)trim_table(ch, f);
-		done = true;
-	}
-	lock_drop(&f->tx_lock);
-	return done;
-}
-
-/* The chunks of a socket that ended, or whose FIFO is empty. */
-static bool scavenge_socket(struct channel *ch, struct canal_sock *s)
-{
-	struct canal_fifo *f = &s->tx;
-	bool found = false;
-	uint32_t state;
-
-	if (!lock_try(&f->tx_lock))
-		return false;
-	/* F1 store-load: the lock before the state; pairs with number_locked() */
-	state = canal_load_acquire(&s->state);
-	/* R2 acquire: the host has read all before we give the chunk away */
-	if (sock_ended(state))
-		found = table_empty(ch, f);
-	else if (canal_load_acquire(&f->head) == f->tail)
-		found = trim_table(ch, f);
-	lock_drop(&f->tx_lock);
-	return found;
-}
-
-bool wait_scavenge(struct channel *ch)
-{
-	static int64_t last;
-	static uint32_t cursor;
-	uint32_t n = canal_read_once(&cursor);
-	int64_t now = wait_now();
-	bool found = false;
-
-	if (now - canal_read_once(&last) < SCAVENGE_NS)
-		return false;
-	for (uint32_t i = 0; i < ch->sock_count && !found; i++) {
-		struct canal_sock *s = channel_sock(ch, ++n % ch->sock_count);
-
-		/* a number that was never used has no generation */
-		found = canal_read_once(&s->generation) && scavenge_socket(ch, s);
-	}
-	canal_write_once(&cursor, n);
-	if (!found)
-		canal_write_once(&last, now);
-	return found;
-}
-
-/* A handler may note on top of us: at worst a socket is forgotten, and its
- * chunk stays until it is used again. */
-void wait_note_tx(struct canal_sock *s)
-{
-	uint32_t count = noted_count < NOTED ? noted_count : NOTED;
-
-	if (canal_read_once(&s->inward))
-		wait_has_inward = true;
-	for (uint32_t i = 0; i < count; i++)
-		if (noted[i] == s)
-			return;
-	if (count < NOTED) {
-		noted[count] = s;
-		noted_count = count + 1;
-		return;
-	}
-	/* The oldest goes, with its chunk if that is free by now. */
-	(void)trim_socket(&the_channel, noted[0]);
-	memmove(noted, noted + 1, (NOTED - 1) * sizeof(noted[0]));
-	noted[NOTED - 1] = s;
-}
-
-void wait_trim(struct channel *ch)
-{
-	uint32_t count = noted_count, kept = 0;
-
-	noted_count = 0;
-	for (uint32_t i = 0; i < count; i++)
-		if (!trim_socket(ch, noted[i]))
-			noted[kept++] = noted[i];
-	noted_count = kept;
-	if (!kept)
-		wait_has_inward = false;
-}
-
-static bool is_arriving(const struct canal_sock *s)
-{
-	uint64_t sent = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
-
-	return sent && sent <= ARRIVAL_MOST;
-}
-
-void wait_inward(const struct channel *ch)
-{
-	/* a socket that was sent on since the last trim is noted: that took a chunk */
-	for (uint32_t i = 0; i < noted_count; i++) {
-		const struct canal_sock *s = noted[i];
-
-		if (!canal_read_once(&s->inward))
-			continue;
-		for (int j = 0; j < ARRIVAL_LOOKS && is_arriving(s) && !channel_gone(ch); j++)
-			j < ARRIVAL_LOOKS / 2 ? canal_relax() : sys_yield();
-	}
-}
-
-/* --- locks ------------------------------------------------------------- */
-
-/* Looks before the first yield; yields before asking whether the holder lives. */
-#define LOCK_LOOKS 200
-#define LOCK_YIELDS 64
-#define LOCK_NAP_NS 50000
-#define STRANGE_NS 3000000000
-
-/* A holder in another pid namespace. */
-struct strange {
-	uint32_t holder;
-	int64_t since;
-};
-
-TLS uint32_t lock_self;
-
-static uint32_t space_learn(void)
-{
-	struct stat st;
-	uint32_t space = canal_read_once(&own_space);
-	int saved = errno;
-
-	if (space)
-		return space;
-	space = !sys_filtered && stat("/proc/self/ns/pid", &st) == 0 ? CANAL_LOCK_SPACE(st.st_ino)
-								     : SPACE_UNKNOWN;
-	canal_write_once(&own_space, space);
-	errno = saved;
-	return space;
-}
-
-uint32_t lock_learn_self(void)
-{
-	uint32_t tid = (uint32_t)sys_call2(SYS_gettid, 0, 0);
-
-	lock_self = (tid & CANAL_LOCK_TID) | CANAL_LOCK_SPACE_OF(space_learn());
-	return lock_self;
-}
-
-/* A process that was killed and that nobody has waited for is dead, too. */
-static bool thread_is_zombie(uint32_t tid)
-{
-	char path[32], text[512];
-	const char *name_end;
-	long fd, got;
-
-	(void)snprintf(path, sizeof(path), "/proc/%u/stat", tid);
-	fd = sys_call4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	got = sys_call4(SYS_read, fd, text, sizeof(text) - 1, 0);
-	sys_close((int)fd);
-	text[got > 0 ? got : 0] = '\0';
-	name_end = strrchr(text, ')');
-	return name_end && (!strncmp(name_end, ") Z", 3) || !strncmp(name_end, ") X", 3));
-}
-
-static bool thread_is_dead(uint32_t tid)
-{
-	return sys_call2(SYS_tkill, tid, 0) == -ESRCH || thread_is_zombie(tid);
-}
-
-/* In which pid namespace nobody here can ask: by the time that it has held the lock, as
- * no copy takes that long. */
-static bool stranger_is_dead(uint32_t holder, struct strange *strange)
-{
-	int64_t now = wait_now();
-
-	if (strange->holder != holder)
-		*strange = (struct strange){ .holder = holder, .since = now };
-	return now - strange->since > STRANGE_NS;
-}
-
-static bool holder_is_dead(uint32_t holder, uint32_t me, struct strange *strange)
-{
-	uint32_t space = CANAL_LOCK_SPACE_OF(holder), own = CANAL_LOCK_SPACE_OF(me);
-
-	if (holder & CANAL_LOCK_KERNEL)
-		return false; /* it lets go soon */
-	if (space && own && space != own)
-		return stranger_is_dead(holder, strange);
-	return thread_is_dead(holder & CANAL_LOCK_TID);
-}
-
-bool lock_contend(uint32_t *lock, uint32_t me)
-{
-	struct strange strange = { .holder = 0 };
-
-	for (uint32_t i = 0;; i++) {
-		uint32_t holder = canal_read_once(lock);
-
-		if (holder == me)
-			return false;
-		/* K1 acquire; a dead holder's stores are all done */
-		if (!holder ? canal_cas(lock, 0u, me)
-			    : i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
-				      holder_is_dead(holder, me, &strange) &&
-				      canal_cas(lock, holder, me))
-			return true;
-		if (i < LOCK_LOOKS)
-			canal_relax();
-		else if (i < LOCK_LOOKS + 16 * LOCK_YIELDS)
-			sys_yield();
-		else
-			(void)wait_nap(LOCK_NAP_NS);
-	}
-}
-
-/* One who holds it already (a handler on top of the holder, or code after a
- * jump out of one) goes on: it cannot wait for itself. */
-void lock_take(uint32_t *lock)
-{
-	(void)lock_enter(lock);
-}
-
-bool lock_try(uint32_t *lock)
-{
-	return !canal_read_once(lock) && canal_cas(lock, 0u, lock_me());
-}
-
-void lock_drop(uint32_t *lock)
-{
-	lock_leave(lock);
-}
-
-void lock_forget(uint32_t *lock)
-{
-	uint32_t me = lock_me();
-
-	if (canal_read_once(lock) == me)
-		(void)canal_cas(lock, me, 0u);
 }

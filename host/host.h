@@ -15,7 +15,7 @@
  *	poller.c	the loop; schedule of its channels
  *	channel.c	one region: layout, clients, grants, closing
  *	request.c	one INR
- *	socket.c	a socket's life: open, bind, connect, close
+ *	socket.c	a socket's life: open, bind, close; connect.c in between
  *	options.c	getsockopt, setsockopt
  *	stream.c, dgram.c, listen.c	moving what it carries
  *	switch.c	sockets of guests joined in memory

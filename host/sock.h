@@ -161,6 +161,7 @@ void sock_close_hint(struct sock *s, uint32_t client, bool never);
 int sock_adopt_kernel(struct sock *s, int fd); /* watches it */
 /* What the kernel has to tell of far ends, so that their ports are free. */
 void sock_hear_closes(struct poller *p);
+int sock_watch(struct sock *s); /* 0 or -errno */
 void sock_unwatch(struct sock *s);
 bool sock_resets(struct sock *s); /* closing it is a reset */
 void sock_share_names(struct sock *s);
@@ -173,6 +174,8 @@ void sock_release_farless(struct channel *ch, uint32_t client);
 void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
 void sock_ended(struct sock *s);                          /* its end was sent, or the peer's came */
 void sock_connecting(struct sock *s);
+/* The kernel says how it ended. */
+void sock_connect_finished(struct sock *s);
 void sock_connected(struct sock *s, int err);
 void sock_publish_names(struct sock *s);
 void sock_set_state(struct sock *s, enum canal_sock_state state);

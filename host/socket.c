@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a socket: open, bind, connect, shut down, close.
+ * The life of a socket: open, bind, shut down, close; connect.c has the connect.
  *
  * Purpose: turns what the guest asks for into what the kernel (or the switch)
  * does, and says in the shared socket what became of it.
@@ -54,8 +54,6 @@ static void far_event(struct engine_handle *h, uint32_t events)
 		sock_release(s);
 }
 
-static void connect_finished(struct sock *s);
-
 /* Nobody reads any more who would meet the error. */
 static void reset_after_end(struct sock *s)
 {
@@ -78,7 +76,7 @@ static void kernel_event(struct engine_handle *h, uint32_t events)
 		s->rx_hup = true; /* also when it has just connected: not told again */
 	if (s->state == CANAL_SOCK_CONNECTING) {
 		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
-			connect_finished(s);
+			sock_connect_finished(s);
 		return;
 	}
 	if (events & EPOLLERR)
@@ -194,7 +192,7 @@ int sock_open(struct channel *ch, const struct canal_inr *inr)
 	return 0;
 }
 
-static int sock_watch(struct sock *s)
+int sock_watch(struct sock *s)
 {
 	struct poller *p = s->channel->poller;
 
@@ -303,169 +301,6 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 	sock_publish_names(s);
 	switch_bound(s);
 	return 0;
-}
-
-/* --- connecting -------------------------------------------------------- */
-
-void sock_connected(struct sock *s, int err)
-{
-	struct canal_sock *shared = s->shared;
-
-	if (err) {
-		sock_unwatch(s);
-		canal_write_once(&shared->so_error, (uint32_t)-err);
-		if (s->channel->guest)
-			vsock_unname(s);
-		sock_set_state(s, CANAL_SOCK_FAILED);
-	} else {
-		s->channel->count.connections++;
-		sock_set_state(s, CANAL_SOCK_CONNECTED);
-		if (s->tx_shut || s->far_ready)
-			sock_mark_tx(s); /* its end goes out, or what waits in its dummy */
-	}
-	/* N1 release: outcome before the count; a publication */
-	canal_store_fence(&shared->connects, shared->connects + 1);
-	wake_socket(s, EPOLLIN | EPOLLOUT | (err ? EPOLLERR | EPOLLHUP : 0));
-}
-
-static void connect_finished(struct sock *s)
-{
-	const struct sockaddr none = { .sa_family = AF_UNSPEC };
-	int err = 0;
-	socklen_t len = sizeof(err);
-
-	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-	if (err) /* else its next connect() would fail for this one */
-		connect(s->fd, &none, sizeof(none));
-	else
-		sock_publish_names(s);
-	sock_connected(s, -err);
-	if (err)
-		s->rx_hup = false;
-	else
-		sock_mark_rx(s);
-}
-
-/* The guest holds the locks of both FIFOs. */
-static void fifos_renew(struct sock *s)
-{
-	sock_rx_drop(s);
-	s->tx_head = s->rx_tail = s->rx_reclaim = s->rx_backed = 0;
-	s->rx_parked = false;
-	canal_fifo_reset(&s->shared->tx, s->tx_limit);
-	canal_fifo_reset(&s->shared->rx, s->rx_limit);
-}
-
-/* connect(AF_UNSPEC) on a stream: breaks off, and it may connect anew. */
-static int dissolve(struct sock *s)
-{
-	struct sockaddr none = { .sa_family = AF_UNSPEC };
-
-	if (s->state != CANAL_SOCK_CONNECTED && s->state != CANAL_SOCK_CONNECTING && !s->broken_off)
-		return 0;
-	sock_unwatch(s);
-	sock_unmark_rx(s);
-	sock_unmark_tx(s);
-	ref_end(s, -ECONNRESET);
-	switch_detach(s);
-	listen_taken(s);
-	if (s->fd >= 0)
-		connect(s->fd, &none, sizeof(none));
-	memset(&s->peer, 0, sizeof(s->peer));
-	if (s->channel->guest)
-		vsock_unname(s);
-	s->rx_eof = s->tx_shut = s->tx_fin_sent = s->peer_gone = s->tx_blocked = false;
-	s->rx_hup = s->rx_shut = s->broken_off = false;
-	s->urgent = s->urgent_early = false;
-	s->urgent_mark = s->urgent_sent = 0;
-	s->urgent_untold = false;
-	fifos_renew(s);
-	sock_publish_names(s);
-	sock_set_state(s, CANAL_SOCK_OPEN);
-	return 0;
-}
-
-static void connect_told(struct sock *s, int err)
-{
-	if (err)
-		canal_write_once(&s->shared->so_error, (uint32_t)-err);
-	/* N1 release: outcome before the count; a publication */
-	canal_store_fence(&s->shared->connects, s->shared->connects + 1);
-	wake_socket(s, EPOLLIN | EPOLLOUT);
-}
-
-/* It has its name, and nothing was wrong at once: for who waits for that. */
-void sock_connecting(struct sock *s)
-{
-	sock_set_state(s, CANAL_SOCK_CONNECTING);
-	canal_full_fence();
-	wake_socket(s, EPOLLOUT);
-}
-
-static int connect_stream(struct sock *s, const struct canal_addr *a)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(a, &ss);
-	int r;
-
-	if (!a->family)
-		return dissolve(s);
-	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED)
-		return -EISCONN;
-	if (!len)
-		return -EAFNOSUPPORT;
-	s->rx_hup = false;
-	s->asked = *a;
-	s->state = CANAL_SOCK_CONNECTING;
-	if (s->channel->guest)
-		return vsock_connect_stream(s, a);
-	if (settings.join && switch_connect(s, a))
-		return 0;
-	r = sock_kernel(s);
-	if (r)
-		return r;
-	urgent_watch(s);
-	if (connect(s->fd, (struct sockaddr *)&ss, len) && errno != EINPROGRESS)
-		return -errno;
-	sock_publish_names(s);
-	sock_connecting(s);
-	return sock_watch(s);
-}
-
-static int connect_dgram(struct sock *s, const struct canal_addr *a)
-{
-	struct sockaddr_storage ss = { .ss_family = AF_UNSPEC };
-	socklen_t len = a->family ? addr_to_sockaddr(a, &ss) : sizeof(struct sockaddr);
-	int r;
-
-	if (s->channel->guest)
-		return vsock_connect_dgram(s, a);
-	r = sock_kernel(s);
-	if (r)
-		return r;
-	if (!len)
-		return -EAFNOSUPPORT;
-	if (connect(s->fd, (struct sockaddr *)&ss, len))
-		return -errno;
-	memset(&s->peer, 0, sizeof(s->peer));
-	sock_publish_names(s);
-	s->bound = s->local.port;
-	switch_bound(s);
-	return 0;
-}
-
-int sock_connect(struct sock *s, const struct canal_addr *a)
-{
-	int r;
-
-	if (s->type == SOCK_DGRAM)
-		return connect_dgram(s, a);
-	r = connect_stream(s, a);
-	if (!a->family || r == -EISCONN)
-		connect_told(s, r);
-	else if (r)
-		sock_connected(s, r);
-	return r;
 }
 
 /* --- ending ------------------------------------------------------------ */
