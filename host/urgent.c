@@ -108,6 +108,20 @@ static bool has_urgent(int fd)
 	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLPRI);
 }
 
+/*
+ * Whether the stream stands at its mark: 1, 0 or -1. The kernel signals, and then sets
+ * the mark, with the socket locked. SIOCATMARK takes no lock, and would miss a mark whose
+ * signal was heard that early; SIOCINQ does take it.
+ */
+static int at_mark(int fd)
+{
+	int result;
+
+	if (ioctl(fd, SIOCINQ, &result) || ioctl(fd, SIOCATMARK, &result))
+		return -1;
+	return result != 0;
+}
+
 /* From now on each receive asks. */
 static void suspect(struct sock *s)
 {
@@ -239,13 +253,14 @@ void urgent_early(struct sock *s)
 
 bool urgent_allows(struct sock *s)
 {
-	int at_mark = 0;
+	int here;
 
 	if (s->urgent_looked != urgent_signals)
 		suspect(s);
-	if (ioctl(s->fd, SIOCATMARK, &at_mark) || s->urgent_looked != urgent_signals)
+	here = at_mark(s->fd);
+	if (here < 0 || s->urgent_looked != urgent_signals)
 		return false; /* the next pass asks again */
-	if (at_mark) {
+	if (here) {
 		urgent_take(s);
 		return false;
 	}
@@ -259,11 +274,11 @@ bool urgent_allows(struct sock *s)
 int urgent_again(struct sock *s)
 {
 	size_t count = s->rx_pieces;
-	int res = -EINTR, at_mark = 0;
+	int res = -EINTR;
 
 	for (int i = 0; i < TRIES && res == -EINTR; i++) {
 		suspect(s);
-		if (ioctl(s->fd, SIOCATMARK, &at_mark) || at_mark)
+		if (at_mark(s->fd))
 			return -EINTR;
 		s->rx_op.looked = s->urgent_looked;
 		s->rx_op.msg.msg_iovlen = count;
