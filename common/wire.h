@@ -179,9 +179,10 @@ struct canal_sock {
 
 #define CANAL_STATUS_NONBLOCK 1u
 #define CANAL_STATUS_ASYNC 2u
-#define CANAL_STATUS_BOUND 4u  /* bind() succeeded */
-#define CANAL_STATUS_INLINE 8u /* SO_OOBINLINE */
-#define CANAL_STATUS_INQ 16u   /* TCP_INQ */
+#define CANAL_STATUS_BOUND 4u   /* bind() succeeded */
+#define CANAL_STATUS_INLINE 8u  /* SO_OOBINLINE */
+#define CANAL_STATUS_INQ 16u    /* TCP_INQ */
+#define CANAL_STATUS_SHARES 32u /* datagrams: others may have its port */
 
 /*
  * What an INR asks for (vCanal 3.3). "call": the sender waits for the result

@@ -124,6 +124,8 @@ static int option_noted(struct sock_ref ref, int level, int name, const void *va
 		peek_set(ref.s, value);
 	if (name == SO_LINGER && ref.type == SOCK_STREAM)
 		linger_set(ref.s, value);
+	if ((name == SO_REUSEADDR || name == SO_REUSEPORT) && ref.type == SOCK_DGRAM)
+		(void)canal_fetch_or(&ref.s->status, CANAL_STATUS_SHARES);
 	return 0;
 }
 

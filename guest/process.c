@@ -46,6 +46,7 @@ struct goodbye {
 	struct fd_entry was;
 	bool last;
 	bool stays;      /* in a set that other processes have, or had */
+	bool shares;     /* datagrams to its port are another's from now on */
 	uint32_t linger; /* SO_LINGER: seconds to wait; 0: none */
 	uint32_t generation;
 };
@@ -64,6 +65,7 @@ static struct goodbye forget(int fd)
 		const struct canal_sock *s = bye.was.object;
 
 		bye.linger = canal_read_once(&s->linger);
+		bye.shares = canal_read_once(&s->status) & CANAL_STATUS_SHARES;
 		bye.generation = canal_read_once(&s->generation);
 	}
 	if (bye.was.kind == FD_SOCKET && bye.last) {
@@ -81,7 +83,8 @@ static struct goodbye forget(int fd)
 
 /*
  * SO_LINGER with a time: until the peer has all, or the time is over. canald knows both,
- * and answers at once when another process has the socket still.
+ * and answers at once when another process has the socket still, or nothing is to wait
+ * for: then, too, it has seen the close.
  */
 static void linger(const struct goodbye *bye)
 {
@@ -125,7 +128,7 @@ static void hint(const struct goodbye *bye)
 	if (!is_socket(bye) || !bye->last || !the_channel.client || the_channel.dead)
 		return;
 	(void)channel_post(&the_channel, &inr);
-	if (bye->linger)
+	if (bye->linger || bye->shares)
 		linger(bye);
 	else if (bye->stays)
 		leave(bye);
