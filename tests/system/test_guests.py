@@ -760,7 +760,9 @@ def test_unit_is_valid(bin_dir, work_dir, programs):
     path = work_dir / "canald.service"
     path.write_text(unit.replace("ExecStart=canald ", f"ExecStart={bin_dir}/canald "))
     check = programs.run(["systemd-analyze", "verify", "--man=no", path])
-    assert not check.stderr and not check.stdout, check.describe()
+    # Units of other packages are looked at, too: what is wrong with them is not ours.
+    ours = [line for line in (check.stdout + check.stderr).splitlines() if not line.startswith("/lib/systemd/")]
+    assert not ours, check.describe()
 
 
 # --- the configuration file -------------------------------------------------------------------------
