@@ -37,14 +37,21 @@ static inline ssize_t give(ssize_t ret)
 	return -1;
 }
 
+/* intercept_io.c: -1 and errno, or -EHANDED as it is, when that call of @fd is the
+ * kernel's from now on. */
+ssize_t give_failure(int fd, ssize_t ret);
+
 /* What a data call of ours gave; where it is found out that the socket was handed
  * over, @kernel is the call to be made. */
-#define GIVE_IO(fd, ret, kernel)                                      \
-	({                                                            \
-		ssize_t ret_ = (ret);                                 \
-		likely(ret_ >= 0)                       ? ret_        \
-		: ret_ == -EHANDED &&handover_learn(fd) ? (kernel)    \
-							: give(ret_); \
+#define GIVE_IO(fd, ret, kernel)                       \
+	({                                             \
+		ssize_t ret_ = (ret);                  \
+		if (unlikely(ret_ < 0)) {              \
+			ret_ = give_failure(fd, ret_); \
+			if (ret_ == -EHANDED)          \
+				ret_ = (kernel);       \
+		}                                      \
+		ret_;                                  \
 	})
 
 /* intercept_fork.c: SYS_clone with arguments @a; -1 and errno. */

@@ -23,6 +23,11 @@
 /* In the callers: a call of a few bytes would pay for each function in between. */
 #define HOT static inline __attribute__((always_inline))
 
+ssize_t give_failure(int fd, ssize_t ret)
+{
+	return ret == -EHANDED && handover_learn(fd) ? ret : give(ret);
+}
+
 /* --- one buffer -------------------------------------------------------- */
 
 /* Apart, so that a stream's call does not fill a msghdr. */
@@ -47,20 +52,17 @@ static __attribute__((noinline)) ssize_t other_recv_iov(struct sock_ref ref,
 			      : dgram_recv(ref.s, ref.n, &m, flags);
 }
 
-static inline ssize_t io_send(struct sock_ref ref, const void *buf, size_t len, int flags)
+/* Behind the call its arguments are in @iov, so that no register has to keep them. */
+static inline ssize_t io_send(struct sock_ref ref, const struct iovec *iov, int flags)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-
-	return ref.way == SOCK_STREAM ? stream_send(ref.s, ref.n, &iov, 1, flags)
-				      : other_send_iov(ref, &iov, 1, flags);
+	return ref.way == SOCK_STREAM ? stream_send(ref.s, ref.n, iov, 1, flags)
+				      : other_send_iov(ref, iov, 1, flags);
 }
 
-static inline ssize_t io_recv(struct sock_ref ref, void *buf, size_t len, int flags)
+static inline ssize_t io_recv(struct sock_ref ref, const struct iovec *iov, int flags)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = len };
-
-	return ref.way == SOCK_STREAM ? stream_recv(ref.s, ref.n, &iov, 1, flags)
-				      : other_recv_iov(ref, &iov, 1, flags);
+	return ref.way == SOCK_STREAM ? stream_recv(ref.s, ref.n, iov, 1, flags)
+				      : other_recv_iov(ref, iov, 1, flags);
 }
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -68,11 +70,13 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 	TRACED(read, fd, buf, len);
 
 	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { buf, len };
 
 	if (!ref.s)
 		return real(read)(fd, buf, len);
 	/* Unlike recv(), which waits and takes a datagram. */
-	return len ? GIVE_IO(fd, io_recv(ref, buf, len, 0), real(read)(fd, buf, len)) : 0;
+	return len ? GIVE_IO(fd, io_recv(ref, &iov, 0), real(read)(fd, iov.iov_base, iov.iov_len))
+		   : 0;
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -80,10 +84,11 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 	TRACED(write, fd, buf, len);
 
 	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { (void *)(uintptr_t)buf, len };
 
 	if (!ref.s)
 		return real(write)(fd, buf, len);
-	return GIVE_IO(fd, io_send(ref, buf, len, 0), real(write)(fd, buf, len));
+	return GIVE_IO(fd, io_send(ref, &iov, 0), real(write)(fd, iov.iov_base, iov.iov_len));
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
@@ -91,10 +96,12 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 	TRACED(send, fd, buf, len, flags);
 
 	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { (void *)(uintptr_t)buf, len };
 
 	if (!ref.s)
 		return real(send)(fd, buf, len, flags);
-	return GIVE_IO(fd, io_send(ref, buf, len, flags), real(send)(fd, buf, len, flags));
+	return GIVE_IO(fd, io_send(ref, &iov, flags),
+		       real(send)(fd, iov.iov_base, iov.iov_len, flags));
 }
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
@@ -102,10 +109,12 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 	TRACED(recv, fd, buf, len, flags);
 
 	struct sock_ref ref = sock_of(fd);
+	struct iovec iov = { buf, len };
 
 	if (!ref.s)
 		return real(recv)(fd, buf, len, flags);
-	return GIVE_IO(fd, io_recv(ref, buf, len, flags), real(recv)(fd, buf, len, flags));
+	return GIVE_IO(fd, io_recv(ref, &iov, flags),
+		       real(recv)(fd, iov.iov_base, iov.iov_len, flags));
 }
 
 /* --- vectors ----------------------------------------------------------- */

@@ -422,32 +422,15 @@ static inline uint64_t rx_piece(const struct canal_fifo *f, uint64_t pos, uint64
 	return part < most ? part : most;
 }
 
-/**
- * recv_ready() - what is there, into one buffer
- *
- * Context: the hot path.
- * Return: bytes, 0 when there are none or when it is not that simple.
- */
-static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, size_t len)
+/* The same from several chunks, piece by piece: @len bytes are there. Under rx_lock. */
+static __attribute__((noinline)) size_t recv_pieces(struct canal_sock *s, uint32_t n, uint8_t *buf,
+						    size_t len, uint64_t tail)
 {
 	struct canal_fifo *f = &s->rx;
-	uint64_t head, tail, told, part;
+	uint64_t head = f->head, told = head, part;
 	const uint8_t *at;
 	size_t got = 0;
 
-	if (unlikely(!lock_enter(&f->rx_lock)))
-		return 0;
-	/* F1: connected, behind the lock. H1 light: the lock before the state; pairs with
-	 * announce() of the host */
-	if (unlikely(canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTED))
-		len = 0;
-	head = told = f->head;
-	/* R1 acquire: tail before the bytes below it; pairs with the host's publication */
-	tail = canal_load_acquire(&f->tail);
-	if (len > tail - head)
-		len = tail - head;
-	if (hybrid_pays(len) || unlikely(canal_fifo_marked(f, head))) /* not here */
-		len = 0;
 	while (got < len && (part = rx_piece(f, head, len - got, &at))) {
 		data_copy(buf + got, at, part);
 		got += part;
@@ -459,8 +442,42 @@ static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, 
 	}
 	if (head != told)
 		rx_consumed(s, n, head, tail);
-	lock_leave(&f->rx_lock);
 	return got;
+}
+
+/**
+ * recv_ready() - what is there, into one buffer
+ *
+ * Context: the hot path.
+ * Return: bytes, 0 when there are none or when it is not that simple.
+ */
+static inline size_t recv_ready(struct canal_sock *s, uint32_t n, uint8_t *buf, size_t len)
+{
+	struct canal_fifo *f = &s->rx;
+	uint64_t head, tail;
+	const uint8_t *at;
+
+	if (unlikely(!lock_enter(&f->rx_lock)))
+		return 0;
+	/* F1: connected, behind the lock. H1 light: the lock before the state; pairs with
+	 * announce() of the host */
+	if (unlikely(canal_load_acquire(&s->state) != CANAL_SOCK_CONNECTED))
+		len = 0;
+	head = f->head;
+	/* R1 acquire: tail before the bytes below it; pairs with the host's publication */
+	tail = canal_load_acquire(&f->tail);
+	if (len > tail - head)
+		len = tail - head;
+	if (hybrid_pays(len) || unlikely(canal_fifo_marked(f, head))) /* not here */
+		len = 0;
+	if (len && likely(rx_piece(f, head, len, &at) == len)) {
+		data_copy(buf, at, len);
+		rx_consumed(s, n, head + len, tail);
+	} else if (len) {
+		len = recv_pieces(s, n, buf, len, tail);
+	}
+	lock_leave(&f->rx_lock);
+	return len;
 }
 
 struct recv_job {
