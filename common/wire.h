@@ -203,7 +203,8 @@ enum canal_inr_op {
 	CANAL_INR_RX,          /* RX has room again */
 	CANAL_INR_SETSOCKOPT,  /* call; level, optname, value in canal_call.data */
 	CANAL_INR_GETSOCKOPT,  /* call; value comes back in canal_call.data */
-	CANAL_INR_SUBSCRIBE,   /* arg[0] subscription, arg[1] set, arg[2] events */
+	CANAL_INR_SUBSCRIBE,   /* arg[0] subscription, arg[1] set, arg[2] events, arg[3] 1: was
+				 connected when the sender looked at it */
 	CANAL_INR_UNSUBSCRIBE, /* arg[0] subscription; call if slot is given */
 	CANAL_INR_RESOLVE,     /* call; canal_call.name is CANAL_RESOLVE_*, the question is
 				 in canal_call.data */

@@ -411,6 +411,8 @@ static int enter_set(struct member *m, int epfd)
 		return -ENOSPC;
 	m->sub = n;
 	sub = &ch->sub[n];
+	inr.u.arg[3] = canal_load_acquire(&channel_sock(ch, m->sock)->state) ==
+		       CANAL_SOCK_CONNECTED;
 	sub->sock = m->sock;
 	sub->fd = m->fd;
 	sub->events = m->events;

@@ -116,7 +116,7 @@ static int serve_socket(struct channel *ch, struct sock *s, const struct canal_i
 			return RULE_BROKEN;
 		return stream_outq(s, inr->u.arg[0]);
 	case CANAL_INR_SUBSCRIBE:
-		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2]);
+		return sub_add(ch, s, inr->u.arg[0], inr->u.arg[1], inr->u.arg[2], inr->u.arg[3]);
 	case CANAL_INR_ASYNC:
 		return wake_signals(s, inr);
 	case CANAL_INR_HANDOVER:

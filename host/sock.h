@@ -400,7 +400,8 @@ void wake_urgent(struct sock *s); /* urgent data is announced */
 void wake_slot(struct channel *ch, uint32_t slot);
 /* Those that were too many for the last pass. */
 void wake_owed(struct channel *ch);
-int sub_add(struct channel *ch, struct sock *s, uint32_t sub, uint32_t set, uint32_t events);
+int sub_add(struct channel *ch, struct sock *s, uint32_t sub, uint32_t set, uint32_t events,
+	    bool connected);
 void sub_drop(struct sub *sub);
 
 /* request.c */

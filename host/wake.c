@@ -181,15 +181,23 @@ void wake_quietly(struct sock *s, uint32_t events)
 
 /*
  * Whether something may have happened before the subscription that the guest,
- * which looked at the socket when it made it, did not see. Only of a fresh
- * accepted socket it is known that nothing has.
+ * which looked at the socket when it made it, did not see. Only of a fresh stream,
+ * accepted or @connected when the guest looked, it is known that nothing has. A push
+ * for nothing is not free: where the set is in a set, that one sees an edge.
  */
-static bool has_news(const struct sock *s)
+static bool has_news(const struct sock *s, bool connected)
 {
-	return !s->was_accepted || s->rx_tail || s->tx_head || s->rx_eof || s->broken_off;
+	if (s->rx_tail || s->tx_head || s->rx_eof || s->broken_off)
+		return true;
+	if (s->was_accepted)
+		return false;
+	return !connected || s->type != SOCK_STREAM || s->state != CANAL_SOCK_CONNECTED ||
+	       s->urgent_mark || canal_read_once(&s->shared->so_error) ||
+	       canal_read_once(&s->shared->queued);
 }
 
-int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32_t events)
+int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32_t events,
+	    bool connected)
 {
 	struct sub *sub;
 
@@ -202,7 +210,7 @@ int sub_add(struct channel *ch, struct sock *s, uint32_t n, uint32_t set, uint32
 	sub->set = set;
 	sub->events = events;
 	cds_list_add_tail(&sub->link, &s->subs);
-	if (has_news(s))
+	if (has_news(s, connected))
 		sub_push(ch, sub);
 	return 0;
 }
