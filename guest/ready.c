@@ -5,7 +5,8 @@
  * Purpose: select is turned into an array of struct pollfd, so that there is one
  * way to wait. Canal sockets are looked at in shared memory; everything else is
  * gathered for one real ppoll, in which the thread also sleeps, with the bell of
- * its wait slot at the end of the array.
+ * its wait slot at the end of the array. Before all that comes a look in one pass, which
+ * is enough where all are canal's and one is ready (look_plainly()).
  *
  * Invariants
  *  1. Only canal descriptors, and one is ready: no system call.
