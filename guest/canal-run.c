@@ -309,7 +309,8 @@ static void socket_check(const char *path)
 		    "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
 		    path, strerror(-error), path);
 	else
-		die(STATUS_FAILED, "%s: %s: give --socket the path of a canald", path,
+		die(STATUS_FAILED,
+		    "%s: %s: give --socket the path of a canald that this user may use", path,
 		    strerror(-error));
 }
 

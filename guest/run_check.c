@@ -158,7 +158,11 @@ void run_remarks_free(struct run_remarks *remarks)
 /* Starts "LOADER PROGRAM" so that it lists and runs nothing; *ret_fd reads what it prints. */
 static int list_start(const char *loader, const char *program, pid_t *ret_pid, int *ret_fd)
 {
-	char *argv[] = { (char *)(uintptr_t)loader, (char *)(uintptr_t)program, NULL };
+	char whole[PATH_MAX];
+	/* $ORIGIN is the directory of the file itself, not of a symbolic link to it */
+	const char *real = realpath(program, whole);
+	char *argv[] = { (char *)(uintptr_t)loader, (char *)(uintptr_t)(real ? real : program),
+			 NULL };
 	posix_spawn_file_actions_t actions;
 	int pipe_fd[2], error;
 

@@ -433,15 +433,20 @@ static int reading_key(void *data, const char *section_name, const char *name, c
 
 static int reading_run(struct reading *r)
 {
-	int first_bad;
+	int first_bad, error = 0;
 
 	r->file = fopen(r->path, "re");
 	if (!r->file)
 		return -errno;
+	errno = 0;
 	first_bad = ini_parse_stream(reading_line, r, reading_key, r);
-	if (ferror(r->file))
+	if (ferror(r->file)) {
+		error = errno ? -errno : -EIO; /* of the read: a directory, say */
 		first_bad = -1;
+	}
 	fclose(r->file);
+	if (error)
+		return error;
 	if (first_bad > 0) {
 		r->line = (unsigned int)first_bad;
 		config_fault(r, "expected [section] or key = value");

@@ -127,7 +127,7 @@ static void option_bad(char **argv, int option)
 	const char *name = option == '?' && optopt > 0 && optopt < OPTION_CHECK ? short_name
 										: argv[optind - 1];
 
-	usage_error(option == ':' ? "needs a value: " : "unknown option: ", name);
+	usage_error(option == ':' ? "no value for: " : "unknown option: ", name);
 }
 
 /* First the options that come before the file, then (@values) those after it. */

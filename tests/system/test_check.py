@@ -122,6 +122,17 @@ def test_io_uring(check, compiled, work_dir):
     check(path, COVERED, "note: program uses io_uring")
 
 
+def test_library_beside_the_program(check, compiled, work_dir):
+    """$ORIGIN is the program's directory, not that of a symbolic link to it, as /usr/bin/java is one."""
+    compiled("int helper(void) { return 0; }", "-shared", "-fPIC", name="libhelper.so")
+    program = compiled("int helper(void); int main(void) { return helper(); }", f"-L{work_dir}", "-lhelper",
+                       "-Wl,-rpath,$ORIGIN")
+    elsewhere = work_dir / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "program").symlink_to(program)
+    assert "not found" not in check(elsewhere / "program", COVERED)
+
+
 def test_library_that_is_not_there(check, compiled, work_dir):
     library = compiled("void g(void) { }", "-shared", "-fPIC", "-Wl,-soname,libgone.so",
                        name="libgone.so")
