@@ -31,6 +31,7 @@
 #include "transport.h"
 
 #define WELCOME_SECONDS 10
+#define CONN_TRIES 3
 
 /* Where the channel was found: a child goes there to join. */
 static struct sockaddr_un canald_addr;
@@ -171,6 +172,29 @@ static int conn_ask(int conn, struct canal_local *p, int *fds, unsigned int coun
 	return err;
 }
 
+/*
+ * A connection, with HELLO or JOIN answered. canald ends those that have not said
+ * anything yet when too many come at once: who was slow to speak comes again.
+ */
+static int conn_begin(struct canal_local *p, int *fds, unsigned int count, int *ret_conn)
+{
+	int err = -EPIPE;
+
+	for (int i = 0; i < CONN_TRIES && (err == -EPIPE || err == -ECONNRESET); i++) {
+		struct canal_local asked = *p;
+
+		err = conn_open(ret_conn);
+		if (err)
+			return err;
+		err = conn_ask(*ret_conn, &asked, fds, count);
+		if (err)
+			fd_close_own(*ret_conn);
+		else
+			*p = asked;
+	}
+	return err;
+}
+
 static int begin(struct channel *ch, const char *path, struct canal_local *p)
 {
 	int fds[CANAL_LOCAL_FDS], conn, err;
@@ -178,17 +202,13 @@ static int begin(struct channel *ch, const char *path, struct canal_local *p)
 	canald_addr.sun_family = AF_UNIX;
 	(void)snprintf(canald_addr.sun_path, sizeof(canald_addr.sun_path), "%s", path);
 	(void)snprintf(p->text, sizeof(p->text), "%s", program_invocation_short_name);
-	err = conn_open(&conn);
+	err = conn_begin(p, fds, 2, &conn);
 	if (err)
 		return err;
-	err = conn_ask(conn, p, fds, 2);
-	if (!err) {
-		err = region_map(ch, fds[0], p->region_len);
-		sys_close(fds[0]);
-		if (err)
-			sys_close(fds[1]);
-	}
+	err = region_map(ch, fds[0], p->region_len);
+	sys_close(fds[0]);
 	if (err) {
+		sys_close(fds[1]);
 		fd_close_own(conn);
 		return err;
 	}
@@ -226,13 +246,8 @@ static int local_join(struct channel *ch)
 	struct canal_local p = { .type = CANAL_LOCAL_JOIN,
 				 .channel_id = ch->id,
 				 .token = ch->token };
-	int conn, err = conn_open(&conn);
+	int conn, err = conn_begin(&p, NULL, 0, &conn);
 
-	if (!err) {
-		err = conn_ask(conn, &p, NULL, 0);
-		if (err)
-			fd_close_own(conn);
-	}
 	if (err) {
 		canal_write_once(&ch->dead, true);
 		return err;
