@@ -7,8 +7,10 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 
@@ -45,6 +47,31 @@ def compiled(work_dir):
                        check=True, timeout=60)
         return path
     return compile_c
+
+
+def hang_up_once(listener, real):
+    """Ends who says HELLO, and has the next one come to the canald at `real`. Who says nothing only looks."""
+    while True:
+        with listener.accept()[0] as conn:
+            if conn.recv(4096):
+                os.link(real, f"{listener.getsockname()}.new")
+                os.rename(f"{listener.getsockname()}.new", listener.getsockname())
+                return
+
+
+def test_canald_that_hangs_up_is_asked_again(canal, work_dir):
+    path = work_dir / "once.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=hang_up_once, args=(listener, canal.canald.socket), daemon=True)
+        thread.start()
+        program = canal.programs.run([canal.canald.bin_dir / "canal-run", "--socket", path, "--", PYTHON, "-c",
+                                      "import socket; socket.create_server(('127.0.0.1', 0)); print('served')"],
+                                     harness.environment(CANAL_FALLBACK="deny"), seconds=SECONDS)
+        thread.join(SECONDS)
+    assert program.stdout == "served\n", program.describe()
+    assert not program.stderr, program.describe()
 
 
 # --- transparent ------------------------------------------------------------------------------
