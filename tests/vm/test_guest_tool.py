@@ -86,6 +86,9 @@ def test_a_tap_of_its_own(bin_dir):
     (["--", "no-such-program"], "no-such-program"),
     (["--file", "/no/such/file", "--", "true"], "/no/such/file"),
     (["--config", "/no/such/conf", "--", "true"], "/no/such/conf"),
+    (["--env", "NAME", "--", "true"], "expected NAME=VALUE"),
+    (["--cpus", "0", "--", "true"], "--cpus 0"),
+    (["--memory-size", "1", "--", "true"], "--memory-size 1"),
     (["--nic", "carrier-pigeon", "--", "true"], "carrier-pigeon"),
 ])
 def test_bad_input_is_named(bin_dir, argv, said):
