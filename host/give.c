@@ -162,8 +162,9 @@ static void let_go(struct sock *s)
 	canal_full_fence();
 	wake_socket(s, EPOLLIN | EPOLLOUT);
 	s->channel->count.falls++;
-	host_log(LOG_INFO, "guest=%s socket=%u: given to a program that libcanal does not cover",
-		 s->channel->name, s->number);
+	host_log_limited(s->channel->name, LOG_INFO,
+			 "guest=%s socket=%u: given to a program that libcanal does not cover",
+			 s->channel->name, s->number);
 }
 
 /* The kernel's socket, or -errno. */
