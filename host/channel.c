@@ -101,6 +101,7 @@ static void channel_free(struct channel *ch)
 		if (ch->wait_fd[i] >= 0)
 			close(ch->wait_fd[i]);
 	ch->transport->release(ch);
+	resolve_forget(ch);
 	free(ch->free_socks);
 	free(ch->socks);
 	free(ch->rx_free);

@@ -459,6 +459,8 @@ void resolve_stop(void);
 /* On the poller: copies the question out of shared memory and queues it. The
  * channel may die before the answer: id is looked up again then. */
 void resolve_ask(struct channel *ch, uint32_t slot);
+/* The channel ends: what it asked and waits for its turn is not asked any more. */
+void resolve_forget(const struct channel *ch);
 
 /* --- descriptors of guests --------------------------------------------- */
 

@@ -40,6 +40,7 @@ struct job {
 	struct poller *poller;
 	uint64_t channel_id, owner; /* owner: whose limit it counts against */
 	uint32_t slot, serial;      /* of the slot */
+	bool forgotten;             /* nobody is there any more; under `turn` while it waits */
 	struct question question;
 	struct answer answer;
 };
@@ -170,7 +171,8 @@ static void *helper_run(void *arg)
 	while (job_next(self, &job)) {
 		if (!job)
 			continue;
-		question_ask(&job->question, &job->answer);
+		if (!job->forgotten)
+			question_ask(&job->question, &job->answer);
 		job_finish(job);
 		job_done(self);
 	}
@@ -228,6 +230,19 @@ static int job_queue(struct channel *ch, uint32_t slot)
 	cds_wfcq_enqueue(&helpers.head, &helpers.tail, &job->link);
 	sem_post(&helpers.more);
 	return 0;
+}
+
+void resolve_forget(const struct channel *ch)
+{
+	struct job *job;
+
+	if (!ch->resolving)
+		return;
+	pthread_mutex_lock(&helpers.turn);
+	take_in();
+	cds_list_for_each_entry(job, &helpers.waiting, waiting) if (job->channel_id == ch->id)
+		job->forgotten = true;
+	pthread_mutex_unlock(&helpers.turn);
 }
 
 void resolve_ask(struct channel *ch, uint32_t slot)
