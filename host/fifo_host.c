@@ -331,7 +331,8 @@ bool sock_rx_park(struct sock *s)
 	if (!sock_rx_room(s, &room))
 		return true;
 	if (room) {
-		canal_disarm(&s->shared->rx.want_room);
+		if (!s->rx_parked) /* else others wait for the guest to tell: connectors */
+			canal_disarm(&s->shared->rx.want_room);
 		return false;
 	}
 	s->rx_parked = true;
