@@ -125,8 +125,9 @@ static int canal_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	int err;
 
 	if (atomics_are_plain())
-		dev_warn(&pdev->dev,
-			 "emulated with one processor: programs may hang; QEMU needs -smp 1,maxcpus=2\n");
+		dev_warn(
+			&pdev->dev,
+			"emulated with one processor: programs may hang; QEMU needs -smp 1,maxcpus=2\n");
 	err = pcim_enable_device(pdev);
 	if (!err)
 		err = bars_map(pdev, &mail, &regs);
