@@ -14,7 +14,7 @@
  *	region.c	the mapped region's tables
  *	wait.c		wait slots: looking, sleeping, signals, time limits
  *	trim.c		chunks that nobody needs; lock.c locks, and dead holders
- *	stream.c, dgram.c	moving bytes
+ *	stream.c, dgram.c	moving bytes; data.c what they share
  *	socket.c	socket, bind, listen, accept, shutdown, names; connect.c
  *	errqueue.c	MSG_ERRQUEUE
  *	hybrid.c	moving them by reference, in a virtual machine
