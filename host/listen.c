@@ -157,6 +157,7 @@ static bool accept_one(struct sock *l, struct sock *to, uint32_t number)
 	int fd = l->channel->guest ? vsock_accept(l, &peer)
 				   : accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct sock *s;
+	int r;
 
 	if (fd < 0) {
 		int error = errno;
@@ -188,7 +189,10 @@ static bool accept_one(struct sock *l, struct sock *to, uint32_t number)
 	else
 		inherit_take(s, l);
 	sock_publish_names(s);
-	if (sock_adopt_kernel(s, fd) || !listen_push(to, s))
+	r = sock_adopt_kernel(s, fd);
+	if (!r && l->deferred) /* who accepts it finds the bytes for which it was held back */
+		stream_rx_now(s);
+	if (r || !listen_push(to, s))
 		refuse(s);
 	l->channel->poller->work++;
 	return true;

@@ -290,6 +290,8 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 		s->lingers = true;
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
+	if (level == IPPROTO_TCP && name == TCP_DEFER_ACCEPT)
+		s->deferred = true; /* that it may be off again costs one receive */
 	inherit_note(s, level, name, val, len);
 	errqueue_option(s, level, name);
 	if (level == IPPROTO_UDP && (name == UDP_CORK || name == UDP_SEGMENT))

@@ -65,7 +65,8 @@ struct sock {
 	struct cds_list_head hash_link;
 	struct held_port pool_port; /* of the connecting end of a join */
 	int backlog;
-	int rcvlowat; /* what the guest asked for, or 0 */
+	int rcvlowat;  /* what the guest asked for, or 0 */
+	bool deferred; /* a listener: connections come with their first bytes */
 	/* in a guest's address space (vsocket.c, vdgram.c) */
 	struct port *port;       /* its entry in the port map; NULL: none */
 	struct publish *rx_from; /* of the datagram being received; NULL: its own */
@@ -249,6 +250,7 @@ void inherit_drop(struct sock *s);
 /* stream.c, dgram.c, listen.c: one bounded step; true when something moved */
 bool stream_tx(struct sock *s);
 bool stream_rx(struct sock *s);
+void stream_rx_now(struct sock *s); /* not with others at the end of the pass */
 /* What SIOCOUTQ tells, or SIOCOUTQNSD. Bytes, or -errno. */
 int stream_outq(struct sock *s, bool unsent);
 /* What the kernel gave for a receive of @asked bytes, but for the bytes. */

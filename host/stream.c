@@ -162,9 +162,9 @@ static void rx_done(struct engine_op *op, int res)
 	stream_received(s, s->op_span, res);
 }
 
-bool stream_rx(struct sock *s)
+/* Makes rx_op a receive of what RX has room for. False: not now. */
+static bool rx_prepare(struct sock *s)
 {
-	struct poller *p = s->channel->poller;
 	uint64_t room, len;
 	int n;
 
@@ -195,6 +195,21 @@ bool stream_rx(struct sock *s)
 	s->rx_op.msg.msg_iov = s->rx_op.iov;
 	s->rx_op.msg.msg_iovlen = (size_t)n;
 	s->rx_op.done = rx_done;
+	return true;
+}
+
+bool stream_rx(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+
+	if (!rx_prepare(s))
+		return false;
 	p->ops->recv(p->engine, &s->rx_op);
 	return true;
+}
+
+void stream_rx_now(struct sock *s)
+{
+	if (rx_prepare(s))
+		rx_done(&s->rx_op, engine_recv_now(&s->rx_op));
 }

@@ -79,10 +79,13 @@ static void fastopen_connect(void)
 	peer_tell("recv 1 5 %d", MSG_WAITALL);
 }
 
+#define DEFERRED 30
+
+/* Whoever takes a connection that was held back for its first bytes finds them. */
 static void deferred_accept(void)
 {
 	struct name name = loopback(0);
-	int fd = NEED(socket(family, SOCK_STREAM, 0)), seconds = 5;
+	int fd = NEED(socket(family, SOCK_STREAM, 0)), seconds = 5, got, found = 0;
 
 	TELL(setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds)));
 	NEED(bind(fd, sa(&name), name.len));
@@ -93,8 +96,17 @@ static void deferred_accept(void)
 	say_events("connected", events_now(fd, POLLIN));
 	peer_must("send 1 0 abc");
 	say_events("bytes", calls_wait(fd, POLLIN));
-	fd = NEED(accept(fd, NULL, NULL));
-	say_bytes("recv", recv(fd, data, 10, MSG_DONTWAIT), data);
+	got = NEED(accept(fd, NULL, NULL));
+	say_bytes("recv", recv(got, data, 10, MSG_DONTWAIT), data);
+	for (int i = 0; i < DEFERRED; i++) {
+		peer_must("close 1");
+		NEED(close(got));
+		peer_must("connect 1 %d %d", family, port_of(&name));
+		peer_must("send 1 0 abc");
+		got = NEED(accept(fd, NULL, NULL));
+		found += recv(got, data, 10, MSG_DONTWAIT) == 3;
+	}
+	printf("%d of %d with bytes\n", found, DEFERRED);
 }
 
 static int dual(bool only, struct name *ret_name)
