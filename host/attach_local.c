@@ -569,15 +569,17 @@ static void client_ended(struct client *c)
 		channel_drop_client(c);
 }
 
-/* One packet. False: none is left, or the client is gone. */
-static bool packet_next(struct client *c)
+enum packet { PACKET_SERVED, PACKET_NONE, PACKET_LAST };
+
+/* PACKET_LAST: the client is gone, or goes with its channel. */
+static enum packet packet_next(struct client *c)
 {
 	struct channel *ch = c->channel;
 	struct arrived a;
 	int r = packet_receive(c->fd, &a);
 
 	if (r == -EAGAIN)
-		return false;
+		return PACKET_NONE;
 	if (r > 0 && a.cut && a.packet.type == CANAL_LOCAL_WAITER)
 		r = -EPIPE; /* nobody could wake it: better to be told */
 	else if (r > 0 && !ch->broken)
@@ -589,22 +591,34 @@ static bool packet_next(struct client *c)
 	guest_fds_close(&a.fds);
 	if (r == -EPIPE) {
 		client_ended(c);
-		return false;
+		return PACKET_LAST;
 	}
 	if (r < 0 && r != -EAGAIN)
 		channel_break(ch, BROKEN_CONTROL);
-	return !ch->broken; /* the rest goes with the connection */
+	return ch->broken ? PACKET_LAST : PACKET_SERVED;
 }
 
-/* Readiness is told at its edges: who stops early must ask to be told again. */
+/*
+ * Readiness is told at its edges: who stops early must ask to be told again. A packet
+ * may have requests served, which have packets heard: the same client's wait for us,
+ * who have the client in hand, and go on.
+ */
 void attach_local_packets(struct client *c)
 {
 	struct poller *p = c->channel->poller;
+	enum packet last = PACKET_SERVED;
 	int fd = c->fd;
 
-	for (int i = 0; i < PACKETS_MAX; i++)
-		if (!packet_next(c))
-			return;
+	if (c->hearing)
+		return;
+	c->hearing = true;
+	for (int i = 0; i < PACKETS_MAX && last == PACKET_SERVED; i++)
+		last = packet_next(c);
+	if (last == PACKET_LAST)
+		return;
+	c->hearing = false;
+	if (last == PACKET_NONE)
+		return;
 	p->ops->unwatch(p->engine, &c->control);
 	if (p->ops->watch(p->engine, &c->control, fd, EPOLLIN | EPOLLRDHUP))
 		channel_drop_client(c);

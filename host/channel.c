@@ -457,8 +457,12 @@ void channel_hear(struct channel *ch, uint32_t number)
 {
 	struct client *c = channel_client(ch, number);
 
-	if (c)
-		ch->transport->hear(c);
+	/* what is heard may be requests, which hear: one in the other is deep enough */
+	if (!c || ch->hearing)
+		return;
+	ch->hearing = true;
+	ch->transport->hear(c);
+	ch->hearing = false;
 }
 
 /* --- the ring ---------------------------------------------------------- */

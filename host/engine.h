@@ -14,6 +14,8 @@
  *     flush() no operation is under way: an owner may be freed then.
  *  3. A guarded recv() is ended by SIGURG: it has taken nothing, and gives -EINTR.
  *  4. No callback is made for a handle after unwatch().
+ *  5. event() may call wait(), which first reports what the outer one has found and
+ *     not yet reported; then that one has nothing left.
  *
  * Ownership and threads: an engine belongs to one poller's thread.
  */

@@ -139,12 +139,12 @@ static int epoll_look(struct engine *e, int64_t timeout_ns)
 	return count;
 }
 
-static int epoll_engine_wait(struct engine *e, int64_t timeout_ns)
+/* What is left of the batch: event() may end in here again. */
+static int report(struct engine *e)
 {
 	int reported = 0;
 
-	e->count = epoll_look(e, timeout_ns);
-	for (e->next = 0; e->next < e->count;) {
+	while (e->next < e->count) {
 		struct epoll_event *ev = &e->batch[e->next++];
 		struct engine_handle *h = ev->data.ptr;
 
@@ -154,6 +154,15 @@ static int epoll_engine_wait(struct engine *e, int64_t timeout_ns)
 		reported++;
 	}
 	return reported;
+}
+
+static int epoll_engine_wait(struct engine *e, int64_t timeout_ns)
+{
+	int reported = report(e);
+
+	e->count = epoll_look(e, timeout_ns);
+	e->next = 0;
+	return reported + report(e);
 }
 
 const struct engine_ops engine_epoll = {

@@ -479,12 +479,13 @@ static void ring_sleep(struct engine *e, int64_t timeout_ns)
 	io_uring_submit_and_wait_timeout(&e->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts, NULL);
 }
 
-/* Those that become ready meanwhile are left to the next wait(). */
+/* Those that become ready meanwhile are left to the next wait(), which an event() may
+ * be: then it has taken these. */
 static int report(struct engine *e)
 {
 	int reported = 0;
 
-	for (uint32_t left = e->ready_count; left; left--) {
+	for (uint32_t left = e->ready_count; left && e->ready_count; left--) {
 		uint32_t n = slot_pop(e);
 		struct slot *s = &e->slots[n];
 		struct engine_handle *h = s->handle;

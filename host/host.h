@@ -155,6 +155,7 @@ struct poller {
 	uint64_t now_ns;                             /* of this pass */
 	uint64_t crowded_until_ns;                   /* more runnable threads than cores */
 	uint64_t work;                               /* things done in this pass */
+	unsigned int hearing;                        /* sock_hear_closes() in one another */
 	uint32_t tx_busy_count;
 	bool tx_idling; /* some socket of tx_busy is */
 	uint64_t trim_at_ns;
@@ -265,6 +266,7 @@ struct client {
 	uint64_t table;      /* vm: root of its translation table, guest-physical; 0: none */
 	struct stock *stock; /* stock.c; NULL: none */
 	struct engine_handle control;
+	bool hearing;              /* its packets are being served */
 	struct cds_list_head link; /* channel.clients */
 };
 
@@ -364,6 +366,7 @@ struct channel {
 	int kick_fd;
 	struct engine_handle kick;
 	bool broken, orphan; /* closed for cause; no process left */
+	bool hearing;        /* channel_hear() */
 	uint32_t resolving;  /* questions under way: resolve.c */
 	struct ref **refs;   /* of each wait slot; NULL: never was one: ref.c */
 	struct counters count;

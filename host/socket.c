@@ -30,6 +30,8 @@
 
 /* Looks at what the kernel has to tell, at most, before a bind is tried again. */
 #define HEAR_ROUNDS 16
+/* What is heard may be requests, which bind: so many in one another. */
+#define HEAR_DEPTH 4
 
 void sock_set_state(struct sock *s, enum canal_sock_state state)
 {
@@ -269,10 +271,14 @@ void sock_publish_names(struct sock *s)
  */
 void sock_hear_closes(struct poller *p)
 {
+	if (p->hearing == HEAR_DEPTH)
+		return;
+	p->hearing++;
 	/* bounded: a guest that kicks without end always has an event */
 	for (int i = 0; i < HEAR_ROUNDS && p->ops->wait(p->engine, 0) > 0; i++)
 		;
 	vms_hear(p);
+	p->hearing--;
 }
 
 int sock_bind(struct sock *s, const struct canal_addr *a)

@@ -88,11 +88,15 @@ static void process_ended(struct engine_handle *h, uint32_t events)
 {
 	struct stock *stock = caa_container_of(h, struct stock, process);
 	struct channel *ch = stock->client->channel;
+	uint32_t number = stock->client->number;
+	struct client *c;
 
 	(void)events;
 	if (!ch->broken)
 		channel_serve(ch, CHANNEL_INRS);
-	if (!ch->broken) /* else the client is gone, and its stock */
+	/* its connection may have been heard to end, and with it went the stock */
+	c = channel_client(ch, number);
+	if (c && c->stock == stock)
 		stock_empty(stock);
 }
 

@@ -7,6 +7,7 @@
  *	chains.c	legal requests in orders that no libcanal makes
  *	random.c	scribbling, flipping fields, random requests, kicks
  *	control.c	the control connection and its descriptors
+ *	depths.c	requests in the middle of requests
  *	machine*.c	the same as a virtual machine, and its lies: machine.h
  *	stock.c		dummies that canald made, and what is written into them
  *	hostile.c	which of them to run
@@ -152,5 +153,6 @@ void run_kept(uint64_t seed);
 void run_refs(uint64_t seed);
 void run_honest(uint64_t seed);
 void run_stock(uint64_t seed);
+void run_depths(uint64_t seed);
 
 #endif

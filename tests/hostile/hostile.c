@@ -25,7 +25,7 @@ static const struct {
 	{ "deaths", run_deaths },     { "lies", run_lies },       { "bells", run_bells },
 	{ "mailbox", run_mailbox },   { "vanish", run_vanish },   { "refs", run_refs },
 	{ "honest", run_honest },     { "steal", run_steal },     { "kept", run_kept },
-	{ "stock", run_stock },
+	{ "stock", run_stock },       { "depths", run_depths },
 };
 
 static void machine_start(char *ram)

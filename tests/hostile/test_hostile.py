@@ -188,7 +188,7 @@ def test_each_rule(canald, attack):
     assert set(wanted) == set(re.findall(r"[a-z]+-[a-z]+", documented)), "a reason that is not tested"
 
 
-@pytest.mark.parametrize("part", ["chains", "control", "deaths", "flip", "flood", "stock", "storm"])
+@pytest.mark.parametrize("part", ["chains", "control", "deaths", "depths", "flip", "flood", "stock", "storm"])
 def test_attack(attack, part):
     attack(part)
 
@@ -199,7 +199,7 @@ def test_random(attack, part, seed):
     attack(part, seed)
 
 
-@pytest.mark.parametrize("part", ["chains", "deaths", "flip", "requests", "scribble", "stock"])
+@pytest.mark.parametrize("part", ["chains", "deaths", "depths", "flip", "requests", "scribble", "stock"])
 def test_guest_with_addresses(canald, attack, part):
     """The same by a guest that has an address space of its own."""
     attack(part, path=canald.socket.parent / "guest.sock")
