@@ -58,8 +58,8 @@ void sock_connect_finished(struct sock *s)
 static void fifos_renew(struct sock *s)
 {
 	sock_rx_drop(s);
-	s->tx_head = s->rx_tail = s->rx_reclaim = s->rx_backed = 0;
-	s->rx_parked = false;
+	s->tx_head = s->rx_tail = s->rx_reclaim = s->rx_backed = s->handed_head = 0;
+	s->rx_parked = s->handed_full = false;
 	canal_fifo_reset(&s->shared->tx, s->tx_limit);
 	canal_fifo_reset(&s->shared->rx, s->rx_limit);
 }

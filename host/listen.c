@@ -46,6 +46,8 @@ int listen_start(struct sock *s, int backlog)
 	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED &&
 	    s->state != CANAL_SOCK_LISTENING)
 		return -EINVAL;
+	if (s->handed || s->handing) /* its RX is pumped, and that is for bytes */
+		return -EOPNOTSUPP;
 	r = s->channel->guest ? vsock_listen(s) : kernel_listen(s, backlog);
 	if (r)
 		return r;
@@ -216,7 +218,11 @@ bool listen_rx(struct sock *l)
 
 		if (!sock_rx_room(l, &room))
 			return false;
-		if (room < sizeof(struct canal_accept)) {
+		if (room % sizeof(struct canal_accept)) { /* there is no half of an entry */
+			channel_break(l->channel, BROKEN_RX_POSITION);
+			return false;
+		}
+		if (!room) {
 			sock_rx_park(l);
 			return false;
 		}

@@ -154,7 +154,7 @@ static int into_joined(struct sock *s, size_t len)
 
 	if (!d) /* it went away */
 		return s->rx_eof ? -EPIPE : -ECONNRESET;
-	if (!sock_rx_room(d, &room) || (!room && sock_rx_park(d)))
+	if (!sock_rx_room(d, &room) || (!room && (sock_rx_park(d) || !sock_rx_room(d, &room))))
 		return -EAGAIN;
 	len = sock_rx_prepare(d, len < room ? len : room);
 	if (!len) {

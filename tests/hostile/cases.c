@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -418,6 +419,24 @@ static void head_of_a_listener(struct guest *g)
 	guest_post(g, CANAL_INR_CONNECT, a, CANAL_NONE, &to, sizeof(to));
 }
 
+/* Half of an entry is taken; then somebody connects by the kernel. */
+static void head_within_an_entry(struct guest *g)
+{
+	uint32_t l = guest_listener(g, 8), a = guest_socket(g, AF_INET, SOCK_STREAM);
+	uint16_t port = guest_sock(g, l)->local.port;
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = port,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (guest_connect(g, a, loopback(port)))
+		fail("connect");
+	canal_store_fence(&guest_sock(g, l)->rx.head, sizeof(struct canal_accept) / 2);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
+		fail("connect: %s", strerror(errno));
+	guest_keep(g, fd);
+}
+
 static void head_of_a_datagram_socket(struct guest *g)
 {
 	uint32_t n = guest_socket(g, AF_INET, SOCK_DGRAM);
@@ -697,6 +716,7 @@ static const struct {
 	CASE(head_wraps, "rx-position"),
 	CASE(head_goes_back, "rx-position"),
 	CASE(head_of_a_listener, "rx-position"),
+	CASE(head_within_an_entry, "rx-position"),
 	CASE(head_of_a_datagram_socket, "rx-position"),
 	CASE(record_short, "dgram-length"),
 	CASE(record_longer, "dgram-length"),

@@ -221,6 +221,48 @@ static void wrong_head(void)
 	guest_close(&g);
 }
 
+/* Handed over, with bytes that nobody has read, and then dissolved: it begins anew. */
+static void dissolved(void)
+{
+	static const struct canal_addr nowhere; /* family 0 */
+	struct guest g;
+	struct stock s;
+	uint32_t l, n, peer;
+	char bytes[4096];
+
+	stock_open(&g, &s);
+	l = guest_listener(&g, 8);
+	n = stream(&g, l, 0);
+	peer = guest_accept(&g, l);
+	guest_dummy(&g, peer);
+	if (ask(&g, CANAL_INR_HANDOVER, n, 0))
+		fail("a handover");
+	for (int i = 0; i < 20; i++) { /* more than the dummy holds */
+		const struct canal_fifo *tx = &guest_sock(&g, peer)->tx;
+
+		if (tx->tail - canal_load_acquire(&tx->head) < 100000)
+			guest_put(&g, peer, NULL, 60000);
+		guest_sync(&g);
+		nap_us(1000);
+	}
+	guest_post(&g, CANAL_INR_CONNECT, n, CANAL_NONE, &nowhere, sizeof(nowhere));
+	guest_sync(&g);
+	while (recv(s.fd[0], bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	if (!ask(&g, CANAL_INR_LISTEN, n, 4))
+		fail("one that was handed over listens");
+	if (guest_connect(&g, n, loopback(guest_sock(&g, l)->local.port)))
+		fail("connecting anew");
+	peer = guest_accept(&g, l);
+	guest_put(&g, peer, "again", 5);
+	while (recv(s.fd[0], bytes, sizeof(bytes), MSG_DONTWAIT) < 0)
+		guest_sync(&g); /* which fails when canald stands still */
+	if (memcmp(bytes, "again", 5))
+		fail("bytes of the connection before");
+	stock_close(&s);
+	guest_close(&g);
+}
+
 /* A lock that nobody gives back, and somebody who writes. */
 static void locked(void)
 {
@@ -387,6 +429,7 @@ void run_stock(uint64_t seed)
 		bytes_for_nobody();
 		slots(seed + (uint64_t)i);
 		wrong_head();
+		dissolved();
 		locked();
 		unread();
 		on_their_way();
