@@ -118,6 +118,7 @@ bool dgram_tx(struct sock *s)
 {
 	struct canal_dgram rec;
 	uint64_t avail;
+	int r;
 
 	if (s->tx_op.under_way || !sock_tx_avail(s, &avail))
 		return false;
@@ -137,8 +138,12 @@ bool dgram_tx(struct sock *s)
 		return tx_guest(s, &rec);
 	if (settings.join && !rec.flags && !s->corked && !s->by_kernel && switch_dgram(s, &rec))
 		return tx_taken(s);
-	if (sock_kernel(s))
-		return false;
+	r = sock_kernel(s);
+	if (r) {
+		if (!s->released)
+			sock_fail(s, r, 0);
+		return tx_taken(s);
+	}
 	s->tx_op.fd = s->fd;
 	memset(&s->tx_op.msg, 0, sizeof(s->tx_op.msg));
 	s->tx_op.msg.msg_namelen = addr_to_sockaddr(&rec.addr, &s->tx_name);

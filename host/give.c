@@ -20,8 +20,8 @@
  *
  * Ownership and threads: the poller that owns the channel.
  * Failure: -errno in the answer; the socket stays as it was. Of the datagrams that lie
- * in RX those that a socket of this poller sent are sent once more, from there; the
- * others are lost, as datagrams may be.
+ * in RX those that a socket of the same user and poller sent are sent once more, from
+ * there; the others are lost, as datagrams may be.
  */
 #include <sys/epoll.h>
 #include <sys/syslog.h>
@@ -29,6 +29,9 @@
 
 #include "sock.h"
 #include "vnet.h"
+
+/* Datagrams that are sent again: each is a system call. */
+#define AGAIN_MAX 1024
 
 /* --- connections that came before --------------------------------------- */
 
@@ -94,7 +97,7 @@ static void pass_on_accepted(struct sock *l)
 /* --- datagrams that came before ------------------------------------------ */
 
 /* Sends the record at @at of RX again; what it takes in the FIFO, 0: it is bad. The guest
- * may have written over it. */
+ * may have written over it: no other user's socket sends for it. */
 static uint64_t send_again(struct sock *s, uint64_t at, struct sockaddr_storage *to, socklen_t len)
 {
 	struct iovec iov[ENGINE_IOV];
@@ -111,8 +114,8 @@ static uint64_t send_again(struct sock *s, uint64_t at, struct sockaddr_storage 
 			      ENGINE_IOV);
 	from = switch_find(s->channel->poller, SOCK_DGRAM, &rec.addr);
 	msg.msg_iovlen = n > 0 ? (size_t)n : 0;
-	if (!from || from->given || n < 0 || sock_kernel(from) ||
-	    sendmsg(from->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+	if (!from || from->given || n < 0 || from->channel->uid != s->channel->uid ||
+	    sock_kernel(from) || sendmsg(from->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		s->channel->count.rx_drops++;
 		s->shared->rx.drops++;
 	}
@@ -127,7 +130,7 @@ static void send_again_all(struct sock *s)
 
 	if (s->rx_tail - at > s->rx_tail - s->rx_reclaim)
 		return; /* so far the guest cannot be */
-	while (len && span && at != s->rx_tail) {
+	for (int i = 0; len && span && at != s->rx_tail && i < AGAIN_MAX; i++) {
 		span = send_again(s, at, &to, len);
 		at += span;
 	}
