@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What epoll.c, epoll_set.c, epoll_member.c and ready.c share.
+ * What the files of epoll, ready.c and select.c share.
  *
  * Three layers: epoll.c is the program's calls, epoll_member.c what this process
- * knows of its members, epoll_set.c what all processes share in the region.
+ * knows of its members, epoll_set.c what all processes share in the region, with
+ * epoll_life.c: how that comes and goes, and by what it wakes.
  * Locks are taken in that order: the table's (epoll_member.c), then a set's.
  */
 #ifndef CANAL_EPOLL_SET_H
@@ -73,7 +74,7 @@ static inline uint32_t ready_events(struct canal_sock *s, uint32_t asked)
 	return (uint16_t)sock_events(s, (short)asked);
 }
 
-/* --- epoll_set.c: the shared part ---------------------------------------- */
+/* --- epoll_life.c: sets, and the descriptors by which they wake ----------- */
 
 int set_make(struct epoll_set *es, int epfd);
 /* A reference for this process, in a forked child; false: the set is gone. */
@@ -88,6 +89,15 @@ bool set_inherit(uint32_t number);
 bool set_holds(uint32_t number, uint32_t n);
 /* The number above all sets that were ever used. */
 uint32_t set_high(void);
+
+/* Makes the kernel's epoll instance readable for one look. */
+void set_nudge(struct epoll_set *es, int epfd);
+/* Removes our own descriptors' events; notices the end of canald. */
+int set_strip(struct epoll_set *es, struct epoll_event *ev, int count);
+/* Makes our own descriptors unreadable: who does so must look afterwards. */
+void set_settle(struct epoll_set *es);
+
+/* --- epoll_set.c: the shared part ---------------------------------------- */
 
 /* The subscription of a socket under a number, if another process may have made it;
  * CANAL_NONE: there is none. */
@@ -123,12 +133,6 @@ bool set_peek(struct epoll_set *es, int epfd, enum set_when when);
 void set_nest(struct epoll_set *es, int epfd);
 /* Nothing is ready. Nobody is woken for it: set_settle() and set_peek() follow. */
 bool set_is_idle(struct epoll_set *es);
-/* Makes the kernel's epoll instance readable for one look. */
-void set_nudge(struct epoll_set *es, int epfd);
-/* Removes our own descriptors' events; notices the end of canald. */
-int set_strip(struct epoll_set *es, struct epoll_event *ev, int count);
-/* Makes our own descriptors unreadable: who does so must look afterwards. */
-void set_settle(struct epoll_set *es);
 void set_enlist_all(struct epoll_set *es);
 
 /* --- epoll_member.c: the private part ------------------------------------ */

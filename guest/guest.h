@@ -21,7 +21,8 @@
  *	twin.c		loopback of a virtual machine, which is the guest's own
  *	async.c		SIGIO, SIGURG
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
- *	ready.c		poll, select; epoll.c: epoll; events.c: what they see
+ *	ready.c		poll; select.c: select; epoll*.c: epoll, see epoll_set.h;
+ *			events.c: what they see
  *	keep.c		close() while another thread waits
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
@@ -315,7 +316,7 @@ bool dgram_arrived(void *sock);
  * none, so that the host tells. */
 short sock_events(struct canal_sock *s, short events);
 
-/* --- readiness (ready.c, epoll.c) -------------------------------------- */
+/* --- readiness (ready.c, select.c, epoll.c) ---------------------------- */
 
 /* Without system calls: what is ready among @fds, if all are canal's; 0: not known. */
 int ready_poll_now(struct pollfd *fds, nfds_t count);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * poll and select over canal sockets, kernel descriptors and sets.
+ * Waiting for many at once: poll, and what select makes of it, over canal sockets, kernel
+ * descriptors and sets.
  *
- * Purpose: select is turned into an array of struct pollfd, so that there is one
- * way to wait. Canal sockets are looked at in shared memory; everything else is
+ * Purpose: select is turned into an array of struct pollfd (select.c), so that there is
+ * one way to wait. Canal sockets are looked at in shared memory; everything else is
  * gathered for one real ppoll, in which the thread also sleeps, with the bell of
  * its wait slot at the end of the array. Before all that comes a look in one pass, which
- * is enough where all are canal's and one is ready (look_plainly()).
+ * is enough where all are canal's and one is ready (look_plainly(), ready.h).
  *
  * Invariants
  *  1. Only canal descriptors, and one is ready: no system call.
@@ -21,7 +22,6 @@
  * thread that gets no wait slot looks every now and then.
  */
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -29,20 +29,13 @@
 #include "epoll_set.h"
 #include "handover.h"
 #include "keep.h"
+#include "ready.h"
 #include "twin.h"
 
-/* Up to so many descriptors fit the stack. */
-#define FEW 256
 /* Looking at more than these is slower than sleeping. */
 #define SPIN_SOCKETS 16
 /* Between looks of one who has no wait slot. */
 #define POOR_NAP_NS 200000
-#define WORD_BITS (8 * (int)sizeof(fd_mask))
-
-/* What select means by readable, writable and exceptional, as in Linux. */
-#define SELECT_RD (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
-#define SELECT_WR (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
-#define SELECT_EX POLLPRI
 
 /* One call. */
 struct look {
@@ -64,49 +57,11 @@ struct look {
 };
 
 struct pollfd_room {
-	struct pollfd kernel[FEW + 1];
-	uint32_t index[FEW];
+	struct pollfd kernel[READY_FEW + 1];
+	uint32_t index[READY_FEW];
 };
 
 /* --- looking -------------------------------------------------------------- */
-
-/* What makes an entry ready. */
-static inline short interest(bool select, const struct pollfd *p)
-{
-	short all = POLLNVAL;
-
-	if (!select)
-		return p->events | POLLERR | POLLHUP | POLLNVAL;
-	if (p->events & POLLIN)
-		all |= SELECT_RD;
-	if (p->events & POLLOUT)
-		all |= SELECT_WR;
-	return p->events & POLLPRI ? all | SELECT_EX : all;
-}
-
-/*
- * Nothing but canal sockets, none of them with a twin, and one is ready: that takes no
- * sorting. Else 0, and nothing is known.
- */
-static inline __attribute__((always_inline)) int look_plainly(struct pollfd *fds, uint32_t count,
-							      bool select)
-{
-	int ready = 0;
-
-	if (twin_any())
-		return 0;
-	wait_arrival(&the_channel);
-	for (uint32_t i = 0; i < count; i++) {
-		struct pollfd *p = &fds[i];
-		struct canal_sock *s = fd_sock(p->fd);
-
-		if (unlikely(!s)) /* may also have been handed over by now */
-			return 0;
-		p->revents = (short)ready_events(s, (uint16_t)p->events) & interest(select, p);
-		ready += p->revents != 0;
-	}
-	return unlikely(canal_read_once(&handover_met)) ? 0 : ready;
-}
 
 /* Entry @k of the kernel's part belongs to a canal socket. */
 static bool is_twin(const struct look *l, uint32_t k)
@@ -504,28 +459,30 @@ static uint32_t twins_among(const struct look *l)
 	return count;
 }
 
-static int run(struct look *l, const struct timespec *timeout, const sigset_t *mask)
+int ready_wait(const struct ready_list *list, bool select, const struct timespec *timeout,
+	       const sigset_t *mask)
 {
+	struct look l = { .fds = list->fds, .count = list->count, .select = select };
 	struct pollfd_room room;
 	void *pages = NULL;
 	size_t len;
 	int n;
 
-	l->room = l->count + twins_among(l);
-	len = (l->room + 1) * (sizeof(*l->kernel) + sizeof(*l->index));
-	if (l->room <= FEW) {
-		l->kernel = room.kernel;
-		l->index = room.index;
-		n = look_and_wait(l, timeout, mask);
+	l.room = l.count + twins_among(&l);
+	len = (l.room + 1) * (sizeof(*l.kernel) + sizeof(*l.index));
+	if (l.room <= READY_FEW) {
+		l.kernel = room.kernel;
+		l.index = room.index;
+		n = look_and_wait(&l, timeout, mask);
 		keep_over();
 		return n;
 	}
 	pages = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pages == MAP_FAILED)
 		return -ENOMEM;
-	l->kernel = pages;
-	l->index = (uint32_t *)(void *)(l->kernel + l->room + 1);
-	n = look_and_wait(l, timeout, mask);
+	l.kernel = pages;
+	l.index = (uint32_t *)(void *)(l.kernel + l.room + 1);
+	n = look_and_wait(&l, timeout, mask);
 	keep_over();
 	munmap(pages, len);
 	return n;
@@ -533,20 +490,20 @@ static int run(struct look *l, const struct timespec *timeout, const sigset_t *m
 
 int ready_poll_now(struct pollfd *fds, nfds_t count)
 {
-	return likely(count <= FEW) ? look_plainly(fds, (uint32_t)count, false) : 0;
+	return likely(count <= READY_FEW) ? look_plainly(fds, (uint32_t)count, false) : 0;
 }
 
 int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 	       const sigset_t *mask)
 {
-	struct look l = { .fds = fds, .count = (uint32_t)count };
+	const struct ready_list list = { fds, (uint32_t)count };
 	struct rlimit limit;
 
 	if (!timeout_is_valid(timeout))
 		return -EINVAL;
-	if (count > FEW && (getrlimit(RLIMIT_NOFILE, &limit) < 0 || count > limit.rlim_cur))
+	if (count > READY_FEW && (getrlimit(RLIMIT_NOFILE, &limit) < 0 || count > limit.rlim_cur))
 		return -EINVAL;
-	return run(&l, timeout, mask);
+	return ready_wait(&list, false, timeout, mask);
 }
 
 bool ready_poll_ours(const struct pollfd *fds, nfds_t count)
@@ -554,152 +511,5 @@ bool ready_poll_ours(const struct pollfd *fds, nfds_t count)
 	for (nfds_t i = 0; i < count; i++)
 		if (fd_sock(fds[i].fd) || epoll_is_ours(fds[i].fd))
 			return true;
-	return false;
-}
-
-/* --- select --------------------------------------------------------------- */
-
-/* Bits of descriptors @word * WORD_BITS and up; a set may be longer than fd_set. */
-static unsigned long bits_of(const fd_set *set, int word)
-{
-	return set ? (unsigned long)((const fd_mask *)(const void *)set)[word] : 0;
-}
-
-/* All three sets' bits of one word, of the descriptors below @n. */
-static unsigned long bits_below(int n, int word, const fd_set *rd, const fd_set *wr,
-				const fd_set *ex)
-{
-	unsigned long bits = bits_of(rd, word) | bits_of(wr, word) | bits_of(ex, word);
-
-	if (n - word * WORD_BITS < WORD_BITS)
-		bits &= (1ul << (n - word * WORD_BITS)) - 1;
-	return bits;
-}
-
-/* Fills @fds if it is given; returns how many there are. */
-static uint32_t select_to_poll(int n, const fd_set *rd, const fd_set *wr, const fd_set *ex,
-			       struct pollfd *fds)
-{
-	uint32_t count = 0;
-
-	for (int word = 0; word * WORD_BITS < n; word++) {
-		unsigned long bits = bits_below(n, word, rd, wr, ex);
-
-		for (; bits; bits &= bits - 1, count++) {
-			int bit = __builtin_ctzl(bits);
-			short events = 0;
-
-			if (!fds)
-				continue;
-			if (bits_of(rd, word) >> bit & 1)
-				events |= POLLIN;
-			if (bits_of(wr, word) >> bit & 1)
-				events |= POLLOUT;
-			if (bits_of(ex, word) >> bit & 1)
-				events |= POLLPRI;
-			fds[count] = (struct pollfd){ word * WORD_BITS + bit, events, 0 };
-		}
-	}
-	return count;
-}
-
-/* Leaves in one set what is ready, returns how many. */
-static int select_result(int n, fd_set *set, const struct look *l, short asked, short mask)
-{
-	int ready = 0;
-
-	if (!set)
-		return 0;
-	memset(set, 0, (size_t)((n + WORD_BITS - 1) / WORD_BITS) * sizeof(fd_mask));
-	for (uint32_t i = 0; i < l->count; i++) {
-		const struct pollfd *p = &l->fds[i];
-		unsigned long *words = (unsigned long *)(void *)set;
-
-		if (!(p->events & asked) || !(p->revents & mask))
-			continue;
-		words[p->fd / WORD_BITS] |= 1ul << (p->fd % WORD_BITS);
-		ready++;
-	}
-	return ready;
-}
-
-static int select_run(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct look *l,
-		      const struct timespec *timeout, const sigset_t *mask)
-{
-	int ready;
-
-	(void)select_to_poll(n, rd, wr, ex, l->fds);
-	ready = look_plainly(l->fds, l->count, true);
-	if (!ready)
-		ready = run(l, timeout, mask);
-	if (ready < 0)
-		return ready;
-	return select_result(n, rd, l, POLLIN, SELECT_RD) +
-	       select_result(n, wr, l, POLLOUT, SELECT_WR) +
-	       select_result(n, ex, l, POLLPRI, SELECT_EX);
-}
-
-static int select_in_room(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
-			  const sigset_t *mask)
-{
-	struct look l = { .count = select_to_poll(n, rd, wr, ex, NULL), .select = true };
-	size_t len = l.count * sizeof(struct pollfd);
-	struct pollfd few[FEW];
-	int ready;
-
-	l.fds = few;
-	if (l.count > FEW) {
-		void *pages =
-			mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (pages == MAP_FAILED)
-			return -ENOMEM;
-		l.fds = pages;
-	}
-	ready = select_run(n, rd, wr, ex, &l, timeout, mask);
-	if (l.fds != few)
-		munmap(l.fds, len);
-	return ready;
-}
-
-/* Descriptors beyond the limit cannot be open; the kernel does not look at them. */
-static int select_clamp(int n)
-{
-	struct rlimit limit;
-
-	if (n <= FD_SETSIZE || getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)n <= limit.rlim_cur)
-		return n;
-	return (int)limit.rlim_cur;
-}
-
-int ready_select(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
-		 const sigset_t *mask, struct timespec *ret_left)
-{
-	int64_t deadline;
-	int ready;
-
-	if (n < 0 || !timeout_is_valid(timeout))
-		return -EINVAL;
-	deadline = deadline_of(timeout);
-	ready = select_in_room(select_clamp(n), rd, wr, ex, timeout, mask);
-	if (ret_left && deadline != WAIT_FOREVER)
-		(void)time_left(deadline, ret_left);
-	else if (ret_left && timeout)
-		*ret_left = *timeout;
-	return ready;
-}
-
-bool ready_select_ours(int n, const fd_set *rd, const fd_set *wr, const fd_set *ex)
-{
-	for (int word = 0; word * WORD_BITS < n; word++) {
-		unsigned long bits = bits_below(n, word, rd, wr, ex);
-
-		for (; bits; bits &= bits - 1) {
-			int fd = word * WORD_BITS + __builtin_ctzl(bits);
-
-			if (fd_sock(fd) || epoll_is_ours(fd))
-				return true;
-		}
-	}
 	return false;
 }
