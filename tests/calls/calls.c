@@ -53,26 +53,29 @@ long calls_need(const char *text, int line, long result)
 	exit(1);
 }
 
+void say_bits(const char *what, const struct bit_name *names, size_t count, uint32_t bits)
+{
+	char text[160] = "";
+
+	for (size_t i = 0; i < count; i++) {
+		if (!(bits & names[i].bit))
+			continue;
+		strcat(text, " ");
+		strcat(text, names[i].name);
+		bits &= ~names[i].bit;
+	}
+	say("%s:%s%s", what, text[0] ? text : " none", bits ? " and others" : "");
+}
+
 void say_events(const char *what, int events)
 {
-	static const struct {
-		int bit;
-		const char *name;
-	} names[] = {
+	static const struct bit_name names[] = {
 		{ POLLIN, "IN" },       { POLLPRI, "PRI" }, { POLLOUT, "OUT" },
 		{ POLLRDHUP, "RDHUP" }, { POLLERR, "ERR" }, { POLLHUP, "HUP" },
 		{ POLLNVAL, "NVAL" },
 	};
-	char text[128] = "";
 
-	for (size_t i = 0; i < COUNT(names); i++) {
-		if (!(events & names[i].bit))
-			continue;
-		strcat(text, " ");
-		strcat(text, names[i].name);
-		events &= ~names[i].bit;
-	}
-	say("%s:%s%s", what, text[0] ? text : " none", events ? " and others" : "");
+	say_bits(what, names, COUNT(names), (uint32_t)events);
 }
 
 void say_name(const char *what, const struct name *name)

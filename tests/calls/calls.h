@@ -64,6 +64,12 @@ long calls_need(const char *text, int line, long result);
 /* Prints a line. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Bits by name, and whether there are others. */
+struct bit_name {
+	uint32_t bit;
+	const char *name;
+};
+void say_bits(const char *what, const struct bit_name *names, size_t count, uint32_t bits);
 /* Poll events by name. */
 void say_events(const char *what, int events);
 /* "127.0.0.1", and whether there is a port. */

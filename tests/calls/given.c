@@ -5,10 +5,9 @@
  * CANAL_FALLBACK=allow, as the kernel's sockets are what such code gets.
  */
 #include "calls.h"
+#include "outside.h"
+#include "ring.h"
 
-#include <libgen.h>
-#include <liburing.h>
-#include <limits.h>
 #include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/un.h>
@@ -18,31 +17,6 @@ extern char **environ;
 static char data[512];
 
 /* --- what the cases share ---------------------------------------------- */
-
-static void expect(int fd, const char *text)
-{
-	size_t len = strlen(text);
-
-	memset(data, 0, len + 1);
-	recv_all(fd, data, len);
-	say("%s", memcmp(data, text, len) ? data : text);
-}
-
-static void put(int fd, const char *text)
-{
-	send_all(fd, text, strlen(text));
-}
-
-static const char *helper(void)
-{
-	static char path[PATH_MAX + 32];
-	char self[PATH_MAX];
-	ssize_t len = NEED(readlink("/proc/self/exe", self, sizeof(self) - 1));
-
-	self[len] = '\0';
-	snprintf(path, sizeof(path), "%s/calls_helper_static", dirname(self));
-	return path;
-}
 
 /* The helper, with @fd and one more argument. */
 static pid_t start(const char *what, int fd, int argument)
@@ -55,7 +29,7 @@ static pid_t start(const char *what, int fd, int argument)
 	NEED(fcntl(fd, F_SETFD, 0));
 	snprintf(number, sizeof(number), "%d", fd);
 	snprintf(other, sizeof(other), "%d", argument);
-	execl(helper(), "helper", what, number, other, NULL);
+	execl(helper(true), "helper", what, number, other, NULL);
 	_exit(99);
 }
 
@@ -245,7 +219,7 @@ static void spawned(void)
 	NEED(fcntl(fd, F_SETFD, FD_CLOEXEC));
 	NEED(-posix_spawn_file_actions_init(&actions));
 	NEED(-posix_spawn_file_actions_adddup2(&actions, fd, 0));
-	NEED(-posix_spawn(&pid, helper(), &actions, NULL, argv, environ));
+	NEED(-posix_spawn(&pid, helper(true), &actions, NULL, argv, environ));
 	say_who(dial(&name));
 	say_child("helper", pid);
 	c = dial(&name);
@@ -253,24 +227,6 @@ static void spawned(void)
 	say("on exec %d", fcntl(fd, F_GETFD));
 	put(c, "still here");
 	expect(a, "still here");
-}
-
-static void send_fd(int to, int fd)
-{
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(int)),
-				  .cmsg_level = SOL_SOCKET,
-				  .cmsg_type = SCM_RIGHTS } };
-	struct iovec iov = { "x", 1 };
-	struct msghdr m = { .msg_iov = &iov,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = sizeof(control) };
-
-	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-	NEED(sendmsg(to, &m, 0));
 }
 
 /* To a program that asks for it over a UNIX socket. */
@@ -288,7 +244,7 @@ static void sent_away(void)
 	NEED(listen(u, 1));
 	pid = NEED(fork());
 	if (!pid) {
-		execl(helper(), "helper", "fetch", text, NULL);
+		execl(helper(true), "helper", "fetch", text, NULL);
 		_exit(99);
 	}
 	way = NEED(accept(u, NULL, NULL));
@@ -304,6 +260,15 @@ static void sent_away(void)
 
 /* --- datagrams --------------------------------------------------------- */
 
+/* By the helper, which has @to for one datagram. */
+static void answered(int from, int to, struct name *there, const char *text)
+{
+	pid_t pid = start("answer", to, 0);
+
+	ask(from, there, text);
+	say_child("helper", pid);
+}
+
 static void datagrams(void)
 {
 	struct name here, there;
@@ -311,9 +276,7 @@ static void datagrams(void)
 	pid_t pid;
 
 	NEED(fcntl(from, F_SETFD, FD_CLOEXEC)); /* it stays canald's */
-	pid = start("answer", to, 0);
-	ask(from, &there, "first");
-	say_child("helper", pid);
+	answered(from, to, &there, "first");
 	pid = start("answer", to, 0);
 	close(to);
 	ask(from, &there, "second");
@@ -324,12 +287,9 @@ static void datagrams_to_parent(void)
 {
 	struct name here, there, name = { .len = sizeof(name.ss) };
 	int from = dgram_bound(&here), to = dgram_bound(&there);
-	pid_t pid;
 
 	NEED(fcntl(from, F_SETFD, FD_CLOEXEC)); /* it stays canald's */
-	pid = start("answer", to, 0);
-	ask(from, &there, "to the child");
-	say_child("helper", pid);
+	answered(from, to, &there, "to the child");
 	NEED(sendto(from, "to the parent", 13, 0, sa(&there), there.len));
 	say_events("parent", calls_wait(to, POLLIN));
 	TELL(recvfrom(to, data, sizeof(data), 0, sa(&name), &name.len));
@@ -400,29 +360,6 @@ static void dials(void)
 }
 
 /* --- io_uring ------------------------------------------------------------ */
-
-static struct io_uring ring;
-
-static bool ring_works(void)
-{
-	int ret = io_uring_queue_init(8, &ring, 0);
-
-	if (ret < 0)
-		say("no io_uring here");
-	return ret == 0;
-}
-
-static int ring_wait(void)
-{
-	struct io_uring_cqe *cqe;
-	int ret;
-
-	NEED(io_uring_submit(&ring));
-	NEED(io_uring_wait_cqe(&ring, &cqe));
-	ret = cqe->res;
-	io_uring_cqe_seen(&ring, cqe);
-	return ret;
-}
 
 static void ring_accepts(void)
 {

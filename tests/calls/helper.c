@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What missed.c starts: linked statically, so that no library gets in, and dynamically.
+ * What started.c and given.c start: linked statically, so that no library gets in, and dynamically.
  *
  *	helper echo FD		lines from FD come back in capitals, until the end
  *	helper plain FD		the same as they are

@@ -22,6 +22,12 @@ static bool seen(void *arg)
 	return signals_seen > 0;
 }
 
+static void expect_sigio(void)
+{
+	wait_for(seen, NULL, "SIGIO");
+	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+}
+
 static void on(int number)
 {
 	struct sigaction action = { .sa_sigaction = details, .sa_flags = SA_SIGINFO | SA_RESTART };
@@ -43,8 +49,7 @@ static void bytes_arrive(void)
 	async(fd);
 	signals_seen = 0;
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", sigabbrev_np(got_signal));
+	expect_sigio();
 }
 
 static void datagram_arrives(void)
@@ -54,8 +59,7 @@ static void datagram_arrives(void)
 	on(SIGIO);
 	async(fd);
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", sigabbrev_np(got_signal));
+	expect_sigio();
 }
 
 static void connection_arrives(void)
@@ -66,8 +70,7 @@ static void connection_arrives(void)
 	on(SIGIO);
 	async(fd);
 	peer_must("connect 1 %d %d", family, port_of(&name));
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", sigabbrev_np(got_signal));
+	expect_sigio();
 }
 
 static void the_end_arrives(void)
@@ -78,8 +81,7 @@ static void the_end_arrives(void)
 	async(fd);
 	signals_seen = 0;
 	peer_must("close 1");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", sigabbrev_np(got_signal));
+	expect_sigio();
 }
 
 static void another_signal(void)
@@ -145,8 +147,7 @@ static void by_ioctl(void)
 	say("%s", fcntl(fd, F_GETFL) & O_ASYNC ? "O_ASYNC" : "not O_ASYNC");
 	signals_seen = 0;
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", sigabbrev_np(got_signal));
+	expect_sigio();
 }
 
 static void owner_read_back(void)
@@ -232,8 +233,7 @@ static void to_a_group(void)
 	NEED(fcntl(fd, F_SETOWN, -getpgrp()));
 	NEED(fcntl(fd, F_SETFL, O_ASYNC));
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+	expect_sigio();
 }
 
 static void to_a_thread(void)
@@ -245,8 +245,7 @@ static void to_a_thread(void)
 	TELL(fcntl(fd, F_SETOWN_EX, &owner));
 	NEED(fcntl(fd, F_SETFL, O_ASYNC));
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+	expect_sigio();
 }
 
 static void owner_comes_later(void)
@@ -258,8 +257,7 @@ static void owner_comes_later(void)
 	NEED(fcntl(fd, F_SETOWN, getpid()));
 	signals_seen = 0;
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+	expect_sigio();
 }
 
 static void a_parent_goes_on(void)
@@ -275,8 +273,7 @@ static void a_parent_goes_on(void)
 	say_child("child", pid);
 	signals_seen = 0;
 	peer_must("send 1 0 abc");
-	wait_for(seen, NULL, "SIGIO");
-	say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+	expect_sigio();
 }
 
 static void on_both_ends_closed(void)
@@ -303,8 +300,7 @@ static void of_a_child(void)
 		on(SIGIO);
 		async(fd);
 		peer_must("send 1 0 abc");
-		wait_for(seen, NULL, "SIGIO");
-		say("signal %s", signals_seen ? sigabbrev_np(got_signal) : "none");
+		expect_sigio();
 		_exit(0);
 	}
 	say_child("child", pid);

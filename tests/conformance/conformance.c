@@ -178,25 +178,14 @@ void say_bytes(const char *what, long result, const char *data)
 
 void say_epoll(const char *what, uint32_t events)
 {
-	static const struct {
-		uint32_t bit;
-		const char *name;
-	} names[] = {
+	static const struct bit_name names[] = {
 		{ EPOLLIN, "IN" },         { EPOLLPRI, "PRI" },       { EPOLLOUT, "OUT" },
 		{ EPOLLERR, "ERR" },       { EPOLLHUP, "HUP" },       { EPOLLRDNORM, "RDNORM" },
 		{ EPOLLRDBAND, "RDBAND" }, { EPOLLWRNORM, "WRNORM" }, { EPOLLWRBAND, "WRBAND" },
 		{ EPOLLMSG, "MSG" },       { EPOLLRDHUP, "RDHUP" },
 	};
-	char text[160] = "";
 
-	for (size_t i = 0; i < COUNT(names); i++) {
-		if (!(events & names[i].bit))
-			continue;
-		strcat(text, " ");
-		strcat(text, names[i].name);
-		events &= ~names[i].bit;
-	}
-	say("%s:%s%s", what, text[0] ? text : " none", events ? " and others" : "");
+	say_bits(what, names, COUNT(names), events);
 }
 
 /* --- waiting ----------------------------------------------------------- */

@@ -5,10 +5,10 @@
  * library sees.
  */
 #include "conformance.h"
+#include "ring.h"
 
 #include <grp.h>
 #include <libgen.h>
-#include <liburing.h>
 #include <linux/close_range.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -505,62 +505,40 @@ static void daemonized(void)
 
 /* --- io_uring ------------------------------------------------------------------------- */
 
-static struct io_uring ring;
-
-static bool ring_begin(void)
-{
-	if (io_uring_queue_init(8, &ring, 0) == 0)
-		return true;
-	say("no io_uring here");
-	return false;
-}
-
-static int ring_result(void)
-{
-	struct io_uring_cqe *cqe;
-	int ret;
-
-	NEED(io_uring_submit(&ring));
-	NEED(io_uring_wait_cqe(&ring, &cqe));
-	ret = cqe->res;
-	io_uring_cqe_seen(&ring, cqe);
-	return ret;
-}
-
 static void ring_reads_and_writes(void)
 {
 	int fd = connected(1);
 
-	if (!ring_begin())
+	if (!ring_works())
 		return;
 	io_uring_prep_write(io_uring_get_sqe(&ring), fd, "written", 7, 0);
-	say("write %d", ring_result());
+	say("write %d", ring_wait());
 	peer_tell("recv 1 100 0");
 	peer_must("send 1 0 to_be_read");
 	memset(data, 0, 16);
 	io_uring_prep_read(io_uring_get_sqe(&ring), fd, data, 16, 0);
-	say_bytes("read", ring_result(), data);
+	say_bytes("read", ring_wait(), data);
 	peer_must("shutdown 1 1");
 	io_uring_prep_read(io_uring_get_sqe(&ring), fd, data, 16, 0);
-	say("end %d", ring_result());
+	say("end %d", ring_wait());
 }
 
 static void ring_sends_and_receives(void)
 {
 	int fd = connected(1);
 
-	if (!ring_begin())
+	if (!ring_works())
 		return;
 	io_uring_prep_send(io_uring_get_sqe(&ring), fd, "sent", 4, MSG_NOSIGNAL);
-	say("send %d", ring_result());
+	say("send %d", ring_wait());
 	peer_tell("recv 1 100 0");
 	peer_must("send 1 0 to_be_had");
 	memset(data, 0, 16);
 	io_uring_prep_recv(io_uring_get_sqe(&ring), fd, data, 16, MSG_PEEK);
-	say_bytes("peek", ring_result(), data);
+	say_bytes("peek", ring_wait(), data);
 	memset(data, 0, 16);
 	io_uring_prep_recv(io_uring_get_sqe(&ring), fd, data, 5, 0);
-	say_bytes("recv", ring_result(), data);
+	say_bytes("recv", ring_wait(), data);
 	say_bytes("recv by call", recv(fd, data, 16, 0), data);
 	say_result("send by call", send(fd, "by call", 7, 0));
 	peer_tell("recv 1 100 0");
@@ -570,17 +548,17 @@ static void ring_polls(void)
 {
 	int fd = connected(1);
 
-	if (!ring_begin())
+	if (!ring_works())
 		return;
 	io_uring_prep_poll_add(io_uring_get_sqe(&ring), fd, POLLOUT);
-	say("out %d", ring_result() == POLLOUT);
+	say("out %d", ring_wait() == POLLOUT);
 	io_uring_prep_poll_add(io_uring_get_sqe(&ring), fd, POLLIN);
 	peer_must("send 1 0 x");
-	say("in %d", (ring_result() & (POLLIN | POLLERR)) == POLLIN);
+	say("in %d", (ring_wait() & (POLLIN | POLLERR)) == POLLIN);
 	say_bytes("recv", recv(fd, data, 16, 0), data);
 	io_uring_prep_poll_add(io_uring_get_sqe(&ring), fd, POLLIN | POLLRDHUP);
 	peer_must("shutdown 1 1");
-	say("end %d", (ring_result() & (POLLRDHUP | POLLERR)) == POLLRDHUP);
+	say("end %d", (ring_wait() & (POLLRDHUP | POLLERR)) == POLLRDHUP);
 }
 
 /* A connection that was accepted by a call, after the ring was there. */
@@ -588,15 +566,15 @@ static void ring_then_connection(void)
 {
 	int fd;
 
-	if (!ring_begin())
+	if (!ring_works())
 		return;
 	fd = accepted(1);
 	io_uring_prep_write(io_uring_get_sqe(&ring), fd, "written", 7, 0);
-	say("write %d", ring_result());
+	say("write %d", ring_wait());
 	peer_tell("recv 1 100 0");
 	fd = connected(2);
 	io_uring_prep_write(io_uring_get_sqe(&ring), fd, "too", 3, 0);
-	say("write %d", ring_result());
+	say("write %d", ring_wait());
 	peer_tell("recv 2 100 0");
 }
 

@@ -16,7 +16,7 @@ import pytest
 import harness
 
 PROGRAMS = ["connect", "endings", "stream", "dgram", "udplite", "options", "descriptors", "ready", "epolls",
-            "processes", "missed", "given", "limits", "threads", "signals", "names", "fortify"]
+            "processes", "missed", "started", "given", "limits", "threads", "signals", "names", "fortify"]
 # Of these sockets become the kernel's.
 ALLOWED = {"given"}
 SERVICES = {
