@@ -258,16 +258,22 @@ static int connect_outside(struct sock *s, const struct vnet_route *route)
 	return sock_adopt_kernel(s, s->fd);
 }
 
-int vsock_connect_stream(struct sock *s, const struct canal_addr *a)
+/* The way to @a, with the names that the socket has on it. */
+static int route_find(struct sock *s, const struct canal_addr *a, struct vnet_route *ret_route)
 {
-	struct vnet_route route;
 	int r;
 
 	if (a->family != s->domain)
 		return -EAFNOSUPPORT;
-	r = vnet_route(s->channel->guest, a, &route);
-	if (!r)
-		r = names_set(s, a, &route);
+	r = vnet_route(s->channel->guest, a, ret_route);
+	return r ? r : names_set(s, a, ret_route);
+}
+
+int vsock_connect_stream(struct sock *s, const struct canal_addr *a)
+{
+	struct vnet_route route;
+	int r = route_find(s, a, &route);
+
 	if (r)
 		return r;
 	return route.guest ? connect_inside(s, &route) : connect_outside(s, &route);
@@ -305,11 +311,7 @@ int vsock_connect_dgram(struct sock *s, const struct canal_addr *a)
 		vsock_unname(s);
 		return 0;
 	}
-	if (a->family != s->domain)
-		return -EAFNOSUPPORT;
-	r = vnet_route(s->channel->guest, a, &route);
-	if (!r)
-		r = names_set(s, a, &route);
+	r = route_find(s, a, &route);
 	if (r)
 		return r;
 	unlink_own(s);
