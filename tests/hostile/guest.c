@@ -55,15 +55,20 @@ void nap_us(unsigned int us)
 
 /* --- attaching --------------------------------------------------------- */
 
-int conn_open(void)
+int conn_dial(int type)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		fail("%s: cannot be connected: %s", socket_path, strerror(errno));
 	return fd;
+}
+
+int conn_open(void)
+{
+	return conn_dial(SOCK_SEQPACKET);
 }
 
 int conn_send(int conn, const void *packet, size_t len, const int *fds, unsigned int fd_count)

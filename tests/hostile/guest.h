@@ -3,7 +3,7 @@
  * A guest made by hand: attaches like libcanal and then does as it likes.
  *
  *	guest.c		attaching, posting, filling FIFOs
- *	cases.c		one broken rule at a time, each with the reason that must follow
+ *	cases*.c	one broken rule at a time, each with the reason that must follow
  *	chains.c	legal requests in orders that no libcanal makes
  *	random.c	scribbling, flipping fields, random requests, kicks
  *	control.c	the control connection and its descriptors
@@ -75,7 +75,9 @@ void nap_us(unsigned int us);
 
 /* --- attaching --- */
 
+/* Connected to canald, as a process is or with a socket of another type. */
 int conn_open(void);
+int conn_dial(int type);
 /* Sends what it is given, with descriptors; 0 or -errno. */
 int conn_send(int conn, const void *packet, size_t len, const int *fds, unsigned int fd_count);
 /* WELCOME or REFUSED; 0 or -errno (-ECONNRESET: closed without answer). */

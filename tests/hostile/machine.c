@@ -39,13 +39,7 @@ void machine_ram(struct machine *m, const char *path, uint64_t len)
 
 int machine_dial(void)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		fail("%s: cannot be connected: %s", socket_path, strerror(errno));
-	return fd;
+	return conn_dial(SOCK_STREAM);
 }
 
 int machine_hear(int conn, int64_t *ret_number, int *ret_fd)
@@ -407,4 +401,29 @@ int32_t machine_ref_wait(struct guest *g, uint32_t slot)
 		nap_us(50);
 	}
 	return g->call[slot].result;
+}
+
+void machine_expect(const char *what, int got, int wanted)
+{
+	if (got != wanted)
+		fail("%s: %d, expected %d", what, got, wanted);
+}
+
+int machine_ask_op(struct machine *m, uint32_t op, uint32_t channel, uint32_t client)
+{
+	const struct canal_mail mail = { .op = op, .channel = channel, .client = client };
+
+	return machine_ask(m, &mail);
+}
+
+void machine_still_works(struct machine *m)
+{
+	struct guest g;
+	uint32_t l, a, b;
+
+	machine_reset(m);
+	machine_guest_open(m, &g, 1, 4);
+	l = guest_listener(&g, 4);
+	guest_pair(&g, l, &a, &b);
+	guest_close(&g);
 }

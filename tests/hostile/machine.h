@@ -3,7 +3,9 @@
  * A virtual machine made by hand: QEMU, its RAM and its driver in one program.
  *
  *	machine.c	QEMU's end of the ivshmem server, mailbox, channels
- *	machine_lies.c	requests, extents, bells, RAM and QEMUs that break a rule each
+ *	machine_lies.c	requests, extents and RAM that break a rule each
+ *	machine_storms.c	doorbells, interrupts and requests without a pause
+ *	machine_ends.c	canalds and QEMUs that go, at every point
  *	machine_refs.c	transfers by reference, and what ends in the middle of them
  *	machine_honest.c	one that keeps all rules and checks its bytes
  *
@@ -78,6 +80,13 @@ void machine_guest_close(struct guest *g);
 bool machine_guest_closed(const struct guest *g);
 void machine_dummy(struct guest *g, uint32_t op, uint32_t sock, uint32_t generation);
 void machine_waiter(struct guest *g, uint32_t slot, uint32_t serial);
+
+/* Fails the test when @got is not @wanted. */
+void machine_expect(const char *what, int got, int wanted);
+/* A request that has no more than these. */
+int machine_ask_op(struct machine *m, uint32_t op, uint32_t channel, uint32_t client);
+/* Fails the test unless RESET, a channel and a connection in it work. */
+void machine_still_works(struct machine *m);
 
 /* --- by reference ------------------------------------------------------ */
 

@@ -17,31 +17,46 @@ struct stock {
 	int fd[CANAL_LOCAL_STOCK_SLOTS]; /* by slot; -1: none */
 };
 
-/* Asks for @wanted near ends; how many came. */
-static unsigned int stock_ask(struct guest *g, struct stock *s, uint32_t wanted, uint64_t lost)
+/* One packet of canald, and its descriptors in @fds; how many, -1: there is none. */
+static int packet_take(struct guest *g, struct canal_local *packet, int fds[CANAL_LOCAL_FDS])
 {
-	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
 	} control;
-	struct iovec iov = { &packet, sizeof(packet) };
+	struct iovec iov = { packet, sizeof(*packet) };
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
 			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
+	struct pollfd pfd = { .fd = g->conn, .events = POLLIN };
+	const struct cmsghdr *c;
+	size_t len;
+
+	if (poll(&pfd, 1, WAIT_MS) != 1 ||
+	    recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(*packet))
+		return -1;
+	c = CMSG_FIRSTHDR(&msg);
+	len = c ? c->cmsg_len - CMSG_LEN(0) : 0;
+	if (c)
+		memcpy(fds, CMSG_DATA(c), len);
+	return (int)(len / sizeof(int));
+}
+
+/* Asks for @wanted near ends; how many came. */
+static unsigned int stock_ask(struct guest *g, struct stock *s, uint32_t wanted, uint64_t lost)
+{
+	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
+	int fds[CANAL_LOCAL_FDS], came;
 	unsigned int used = 0;
-	int fds[CANAL_LOCAL_FDS];
 
 	packet.number = wanted;
 	packet.token = lost;
 	if (conn_send(g->conn, &packet, sizeof(packet), NULL, 0) ||
-	    recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(packet))
+	    (came = packet_take(g, &packet, fds)) < 0)
 		fail("STOCK has no answer");
-	if (packet.number > CANAL_LOCAL_FDS)
-		fail("STOCK gave %u", packet.number);
-	if (CMSG_FIRSTHDR(&msg))
-		memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&msg)), packet.number * sizeof(int));
+	if (packet.number != (uint32_t)came)
+		fail("STOCK gave %u, and %d descriptors", packet.number, came);
 	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++)
 		if (packet.token >> i & 1)
 			s->fd[i] = fds[used++];
@@ -367,40 +382,12 @@ static void shared_kernel(uint64_t seed)
 	guest_close(&g);
 }
 
-/* The descriptors of one packet of canald; -1: none is there. */
-static int take_packet(struct guest *g)
-{
-	struct canal_local packet;
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
-	} control;
-	struct iovec iov = { &packet, sizeof(packet) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = &control,
-			      .msg_controllen = sizeof(control) };
-	struct pollfd pfd = { .fd = g->conn, .events = POLLIN };
-	const struct cmsghdr *c;
-	int count = 0, fd;
-
-	if (poll(&pfd, 1, WAIT_MS) != 1 || recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) <= 0)
-		return -1;
-	c = CMSG_FIRSTHDR(&msg);
-	for (size_t at = 0; c && CMSG_LEN(at + sizeof(fd)) <= c->cmsg_len; at += sizeof(fd)) {
-		memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
-		close(fd);
-		count++;
-	}
-	return count;
-}
-
 /* What is on its way to one who does not read is no more than one answer's. */
 static void on_their_way(void)
 {
 	struct canal_local packet = packet_of(CANAL_LOCAL_STOCK);
 	struct guest g;
-	int count, queued = 1, total = 0;
+	int fds[CANAL_LOCAL_FDS], count, queued = 1, total = 0;
 
 	guest_open(&g);
 	packet.number = CANAL_LOCAL_FDS;
@@ -411,9 +398,11 @@ static void on_their_way(void)
 	while (ioctl(g.conn, SIOCOUTQ, &queued) || queued)
 		nap_us(100);
 	for (int i = 0; i < 20; i++) {
-		count = take_packet(&g);
+		count = packet_take(&g, &packet, fds);
 		if (count < 0)
 			fail("a STOCK has no answer");
+		for (int k = 0; k < count; k++)
+			close(fds[k]);
 		total += i < 19 ? count : 0; /* the last may be answered just now */
 	}
 	if (total > CANAL_LOCAL_FDS)
