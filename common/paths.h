@@ -112,6 +112,20 @@ static inline int canal_paths_place(unsigned int place, char *path, size_t path_
 }
 
 /**
+ * canal_paths_not_socket() - what is at @path, if it is anything but a socket
+ *
+ * Return: such as "a directory"; NULL: a socket, or nothing that can be seen.
+ */
+static inline const char *canal_paths_not_socket(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISSOCK(st.st_mode))
+		return NULL;
+	return S_ISDIR(st.st_mode) ? "a directory" : "a file";
+}
+
+/**
  * canal_paths_given() - the socket that CANAL_SOCKET names, or NULL
  */
 static inline const char *canal_paths_given(void)

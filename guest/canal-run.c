@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "limit_as.h"
+#include "output.h"
 #include "paths.h"
 #include "run.h"
 
@@ -135,9 +136,14 @@ static void command_cover(const char *path)
 {
 	char program[PATH_MAX];
 	struct run_reason reason;
+	int error = run_cover_check(path, program, &reason);
 
-	if (run_cover_check(path, program, &reason) == 0)
+	if (error == 0)
 		return;
+	if (error == -ENOENT) /* that is no matter of canal's */
+		die(STATUS_CANNOT_RUN,
+		    "%s: cannot be run: %s: install it, or correct what names it", path,
+		    reason.text);
 	if (!fallback_allowed())
 		die(STATUS_CANNOT_RUN, "%s: cannot be covered: %s; run it without canal-run", path,
 		    reason.text);
@@ -204,7 +210,7 @@ __attribute__((noreturn)) static void command_check_print(const char *path)
 
 	if (run_cover_check(path, program, &reason)) {
 		printf("%s: cannot be covered: %s\n", path, reason.text);
-		exit(STATUS_NOT_COVERED);
+		canal_output_exit("canal-run", STATUS_NOT_COVERED, STATUS_FAILED);
 	}
 	library_find(library);
 	error = run_check(program, library, &remarks);
@@ -219,7 +225,7 @@ __attribute__((noreturn)) static void command_check_print(const char *path)
 		printf("  %s\n", remarks.line[i]);
 	error = remarks.missed ? STATUS_REMARKS : STATUS_COVERED;
 	run_remarks_free(&remarks);
-	exit(error);
+	canal_output_exit("canal-run", error, STATUS_FAILED);
 }
 
 static void canald_find(char *path, size_t path_len)
@@ -298,12 +304,17 @@ static void socket_check(const char *path)
 {
 	int error = run_canald_probe(path);
 	bool nobody = error == -ENOENT || error == -ECONNREFUSED;
+	const char *is = error ? canal_paths_not_socket(path) : NULL;
 
 	if (error == 0)
 		return;
 	if (fallback_allowed())
 		warn("%s: %s; CANAL_FALLBACK=allow, so it runs without canal", path,
 		     strerror(-error));
+	else if (is)
+		die(STATUS_FAILED,
+		    "%s: it is %s and no socket: give --socket the path of a canald's socket", path,
+		    is);
 	else if (nobody)
 		die(STATUS_FAILED,
 		    "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
@@ -350,10 +361,10 @@ static int options_parse(int argc, char **argv, const char **socket, bool *check
 			break;
 		case 'h':
 			fputs(usage, stdout);
-			exit(0);
+			canal_output_exit("canal-run", 0, STATUS_FAILED);
 		case 'V':
 			puts("canal-run " CANAL_VERSION);
-			exit(0);
+			canal_output_exit("canal-run", 0, STATUS_FAILED);
 		case ':':
 			die(STATUS_FAILED, "%s needs a value, see 'canal-run --help'",
 			    argv[optind - 1]);

@@ -67,6 +67,13 @@ static bool same_machine(const struct elf_facts *a, const struct elf_facts *b)
 	return a->elf_class == b->elf_class && a->data == b->data && a->machine == b->machine;
 }
 
+/* What the program cannot do without, with canal or without. */
+static int missing(struct run_reason *ret_reason, const char *what, const char *path)
+{
+	run_because(ret_reason, "its %s %s: %s", what, path, strerror(errno));
+	return -ENOENT;
+}
+
 static int check_program(int fd, struct run_reason *ret_reason)
 {
 	struct elf_facts program, self;
@@ -96,7 +103,7 @@ static int check_program(int fd, struct run_reason *ret_reason)
 		run_because(ret_reason, "its loader is %s, and libcanal is for %s", program.loader,
 			    self.loader);
 	else if (access(program.loader, X_OK) < 0)
-		run_because(ret_reason, "its loader %s: %s", program.loader, strerror(errno));
+		return missing(ret_reason, "loader", program.loader);
 	else
 		return 0;
 	return -ENOEXEC;
@@ -229,7 +236,7 @@ static int check_file(int fd, char *path, size_t path_len, bool *ret_script,
  * run_cover_check() - can the program at @path be run under libcanal?
  * @ret_program: PATH_MAX; the ELF program that runs: that of a script is its interpreter
  *
- * Return: 0, or -errno with a line in @ret_reason.
+ * Return: 0, or -errno with a line in @ret_reason; -ENOENT: without canal it cannot be run either.
  */
 int run_cover_check(const char *path, char *ret_program, struct run_reason *ret_reason)
 {
@@ -245,10 +252,8 @@ int run_cover_check(const char *path, char *ret_program, struct run_reason *ret_
 
 		if (fd < 0 && errno == EACCES)
 			return 0;
-		if (fd < 0) {
-			run_because(ret_reason, "its interpreter %s: %s", file, strerror(errno));
-			return -ENOENT;
-		}
+		if (fd < 0)
+			return missing(ret_reason, "interpreter", file);
 		memcpy(looked_at, file, sizeof(looked_at));
 		error = check_file(fd, file, PATH_MAX, &script, &reason);
 		close(fd);

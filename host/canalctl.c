@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "ctl_print.h"
+#include "output.h"
 #include "paths.h"
 
 #define ANSWER_S 10
@@ -36,6 +37,11 @@
 
 __attribute__((noreturn)) static void connect_failed(const char *path, int error)
 {
+	const char *is = canal_paths_not_socket(path);
+
+	if (is)
+		errx(EXIT_FAILURE, "%s: it is %s and no socket: give the path of a canald's socket",
+		     path, is);
 	if (error == ENOENT || error == ECONNREFUSED)
 		errx(EXIT_FAILURE,
 		     "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
@@ -165,13 +171,13 @@ __attribute__((noreturn)) static void usage_print(const struct command *command)
 	if (command) {
 		printf("usage: canalctl %s [OPTION...]\n\n%s", command->name, command->details);
 		printf("%s%s", command->filters[0] ? "" : "\n", usage_options);
-		exit(EXIT_SUCCESS);
+		canal_output_exit("canalctl", EXIT_SUCCESS, EXIT_FAILURE);
 	}
 	printf("usage: canalctl [--socket PATH] COMMAND [--json] [OPTION...]\n\n");
 	for (command = commands; command->name; command++)
 		printf("  %-8s %s\n", command->name, command->summary);
 	printf("\n%s\n'canalctl COMMAND --help' tells more of a command.\n", usage_options);
-	exit(EXIT_SUCCESS);
+	canal_output_exit("canalctl", EXIT_SUCCESS, EXIT_FAILURE);
 }
 
 __attribute__((noreturn)) static void unknown_command(const char *name)
@@ -187,13 +193,21 @@ __attribute__((noreturn)) static void unknown_command(const char *name)
 	errx(EXIT_USAGE, "%s: no such command; there are %s, see 'canalctl --help'", name, list);
 }
 
-static const struct command *command_find(const char *name)
+/* NULL: there is none of that name. */
+static const struct command *command_named(const char *name)
 {
 	const struct command *command = commands;
 
 	while (command->name && strcmp(command->name, name) != 0)
 		command++;
-	if (!command->name)
+	return command->name ? command : NULL;
+}
+
+static const struct command *command_find(const char *name)
+{
+	const struct command *command = command_named(name);
+
+	if (!command)
 		unknown_command(name);
 	return command;
 }
@@ -229,9 +243,14 @@ static void filter_set(struct options *options, int letter)
 
 __attribute__((noreturn)) static void bad_option(char **argv, const char *what)
 {
-	if (optopt && strncmp(argv[optind - 1], "--", 2) != 0)
-		errx(EXIT_USAGE, "-%c: %s, see 'canalctl --help'", optopt, what);
-	errx(EXIT_USAGE, "%s: %s, see 'canalctl --help'", argv[optind - 1], what);
+	const struct command *command = NULL;
+	char letter[] = { '-', (char)optopt, '\0' };
+	bool is_long = !optopt || strncmp(argv[optind - 1], "--", 2) == 0;
+
+	for (char **arg = argv + 1; *arg && !command; arg++)
+		command = command_named(*arg);
+	errx(EXIT_USAGE, "%s: %s, see 'canalctl %s%s--help'", is_long ? argv[optind - 1] : letter,
+	     what, command ? command->name : "", command ? " " : "");
 }
 
 static void option_take(struct options *options, int letter, char **argv, char *filters)
@@ -247,7 +266,7 @@ static void option_take(struct options *options, int letter, char **argv, char *
 		break;
 	case 'V':
 		puts("canalctl " CANAL_VERSION);
-		exit(EXIT_SUCCESS);
+		canal_output_exit("canalctl", EXIT_SUCCESS, EXIT_FAILURE);
 	case ':':
 		bad_option(argv, "needs a value");
 	case '?':
@@ -325,7 +344,5 @@ int main(int argc, char **argv)
 	json_decref(options.question);
 	free(text);
 	free(question);
-	if (fflush(stdout) != 0)
-		err(EXIT_FAILURE, "standard output");
-	return EXIT_SUCCESS;
+	canal_output_exit("canalctl", EXIT_SUCCESS, EXIT_FAILURE);
 }

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "output.h"
 #include "paths.h"
 #include "portmap.h"
 
@@ -144,12 +145,14 @@ static void options_walk(int argc, char **argv, bool values)
 			break;
 		case 'h':
 			fputs(usage, stdout);
-			exit(EXIT_SUCCESS);
+			canal_output_exit("canald", EXIT_SUCCESS, EXIT_FAILURE);
 		case 'V':
 			puts("canald " CANAL_VERSION);
-			exit(EXIT_SUCCESS);
+			canal_output_exit("canald", EXIT_SUCCESS, EXIT_FAILURE);
 		case OPTION_CHECK:
-			exit(config_check(optarg) ? EXIT_FAILURE : EXIT_SUCCESS);
+			canal_output_exit("canald",
+					  config_check(optarg) ? EXIT_FAILURE : EXIT_SUCCESS,
+					  EXIT_FAILURE);
 		case ':':
 		case '?':
 			option_bad(argv, option);

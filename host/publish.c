@@ -84,14 +84,31 @@ static int socket_bound(const struct canal_addr *host, int type)
 	return r;
 }
 
+/* What helps, for who reads the log. */
+static const char *remedy(int error)
+{
+	switch (-error) {
+	case EADDRINUSE:
+		return " by another program: free it, or publish another";
+	case EACCES:
+		return ": give canald the right to it, or publish one above 1023";
+	case EADDRNOTAVAIL:
+		return ": no address of this host";
+	default:
+		return "";
+	}
+}
+
 static void log_taken(const struct publish *p)
 {
 	char ip[INET6_ADDRSTRLEN] = "?";
 
 	inet_ntop(p->host.family, p->host.ip, ip, sizeof(ip));
-	host_log(LOG_ERR, "guest=%s: publish = %s: port %u of %s cannot be had for it: %s%s",
+	host_log(LOG_ERR,
+		 "guest=%s: publish = %s: port %u of %s cannot be had for it: %s%s; it is tried "
+		 "again when something in the guest takes port %u",
 		 p->guest->name, p->rule->text, ntohs(p->host.port), ip, strerror(-p->error),
-		 p->error == -EADDRINUSE ? " by another program" : "");
+		 remedy(p->error), ntohs(p->rule->guest_port));
 }
 
 /* A host without IPv6 is no fault of a rule that names no address. */

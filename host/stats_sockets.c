@@ -380,15 +380,30 @@ static struct filter filter_read(const struct json_t *asked)
 	};
 }
 
+/* With those that there are, as many as fit a line. */
+static json_t *no_such_guest(const char *name)
+{
+	char list[512] = "";
+	size_t len = 0;
+	struct guest *g;
+
+	cds_list_for_each_entry(g, &guests, link)
+	{
+		if (len + strlen(g->name) + 3 > sizeof(list))
+			break;
+		len += (size_t)sprintf(list + len, "%s%s", len ? ", " : "", g->name);
+	}
+	return json_sprintf("%s: no such guest in canald's configuration, which has %s", name,
+			    len ? list : "none");
+}
+
 struct json_t *stats_sockets(const struct json_t *asked)
 {
 	struct gathering to = { .filter = filter_read(asked) };
 	json_t *answer = json_object(), *list = json_array();
 
 	if (to.filter.guest && !guest_find(&guests, to.filter.guest)) {
-		json_object_set_new(answer, "error",
-				    json_sprintf("%s: no such guest in canald's configuration",
-						 to.filter.guest));
+		json_object_set_new(answer, "error", no_such_guest(to.filter.guest));
 		json_decref(list);
 		return answer;
 	}

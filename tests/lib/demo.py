@@ -198,6 +198,10 @@ def demo(bin_dir, work_dir):
 
 def run(demo, failures=()):
     """DEMO with the build named on the command line and a directory of its own; whatever it starts ends with it."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        asked = sys.argv[1:] in (["-h"], ["--help"])
+        print(sys.modules["__main__"].__doc__.strip(), file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
     bin_dir = pathlib.Path(sys.argv[1]).resolve() / "bin"
     # A signal becomes an exception.
     for number in (signal.SIGTERM, signal.SIGHUP):

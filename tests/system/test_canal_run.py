@@ -185,6 +185,16 @@ def test_neither_elf_nor_script(canal, work_dir):
     assert_refused(canal.run([path], status=None, seconds=SECONDS), path)
 
 
+def test_script_without_its_interpreter(canal, work_dir):
+    """It cannot be run without canal-run either, and that is not what is said."""
+    path = work_dir / "script"
+    path.write_text("#!/no/such/interpreter\n")
+    path.chmod(0o755)
+    program = canal.run([path], status=126, seconds=SECONDS)
+    assert_refused(program, path, "/no/such/interpreter", "cannot be run")
+    assert "without canal-run" not in program.stderr, program.describe()
+
+
 @pytest.mark.parametrize("kind,status", [("missing", 127), ("directory", 126), ("plain", 126)])
 def test_command_that_cannot_run(canal, work_dir, kind, status):
     """The statuses that a shell uses."""
@@ -202,19 +212,23 @@ def test_command_not_on_path(canal):
                    "no-such-command-here")
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "abandoned"])
+@pytest.mark.parametrize("kind", ["missing", "file", "directory", "abandoned"])
 def test_no_canald(programs, bin_dir, work_dir, kind):
     """A socket path that nobody serves: neither run natively nor wait."""
     path = work_dir / "none.sock"
     if kind == "file":
         path.touch()
+    elif kind == "directory":
+        path.mkdir()
     elif kind == "abandoned":
         with harness.socket.socket(harness.socket.AF_UNIX,
                                    harness.socket.SOCK_SEQPACKET) as abandoned:
             abandoned.bind(str(path))
     for command in ([bin_dir / "canal-run", "--socket", path, "--", "echo", "not reached"],
                     [bin_dir / "canalctl", "--socket", path, "status"]):
-        assert_refused(programs.run(command, status=None, seconds=SECONDS), path)
+        program = programs.run(command, status=None, seconds=SECONDS)
+        assert_refused(program, path)
+        assert ("no socket" in program.stderr) == (kind in ("file", "directory")), program.describe()
 
 
 # --- options ------------------------------------------------------------------------------------
@@ -236,6 +250,7 @@ def test_no_canald(programs, bin_dir, work_dir, kind):
     (["canalctl"], "canalctl"),
     (["canalctl", "dance"], "dance"),
     (["canalctl", "status", "--bogus"], "--bogus"),
+    (["canalctl", "sockets", "-q"], "canalctl sockets --help"),
 ], ids=lambda value: "-".join(value)[:40].replace("/", "_") if isinstance(value, list) else "")
 def test_bad_command_line(programs, bin_dir, work_dir, command, thing):
     """One line; nothing half-started; no socket left behind."""
@@ -250,6 +265,16 @@ def test_bad_command_line(programs, bin_dir, work_dir, command, thing):
 def test_help_and_version(programs, bin_dir, name, option):
     program = programs.run([bin_dir / name, option], seconds=SECONDS)
     assert name in program.stdout and not program.stderr, program.describe()
+
+
+@pytest.mark.parametrize("name,status", [("canald", 1), ("canal-run", 125), ("canalctl", 1)])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_output_that_is_lost(bin_dir, name, status, option):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        program = subprocess.run([bin_dir / name, option], stdout=full, stderr=subprocess.PIPE, text=True,
+                                 timeout=SECONDS, check=False)
+    assert program.returncode == status
+    assert program.stderr == f"{name}: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("text", ["[canald\n", "[canald]\npoll = sideways\n",

@@ -43,7 +43,7 @@ def test_host_port_taken(bin_dir, work_dir, programs, config, published):
         network = Network(bin_dir, work_dir, programs, config)
         said = network.canald.program.stderr
         assert f"guest=web2: publish = 127.0.0.1:{published['web2']}:80" in said, said
-        assert "by another program" in said
+        assert "by another program: free it" in said and "tried again when" in said
         assert network.rows("web2", "TAKEN")
     guest = network("web2")
     guest("l = listener('0.0.0.0', 80)")

@@ -285,6 +285,7 @@ def test_guests(programs, bin_dir, work_dir):
         assert {row["pid"] for row in one} == {running["web2"].pid}
         nobody = canalctl("--guest", "web3")
         assert nobody.returncode == 1 and "web3" in nobody.stderr and not nobody.stdout
+        assert "which has web1, web2" in nobody.stderr, nobody.stderr
         for program in running.values():
             program.popen.stdin.close()
             assert program.wait(20) == 0, program.describe()

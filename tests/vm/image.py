@@ -119,7 +119,13 @@ def kernel_unpack(package, directory):
     work = directory.with_suffix(".new")
     shutil.rmtree(work, ignore_errors=True)
     (work / "deb").mkdir(parents=True)
-    command("apt-get", "-o", "APT::Sandbox::User=root", "download", package, cwd=work / "deb")
+    try:
+        command("apt-get", "-o", "APT::Sandbox::User=root", "download", package, cwd=work / "deb")
+    except ImageError as error:
+        said = [line for line in str(error).splitlines() if line.startswith("E: ")] or [str(error)]
+        raise ImageError(f"{package}, the guest's kernel, cannot be downloaded: {said[0]}\nThe first guest needs the "
+                         f"network, or this package's .deb in /var/cache/apt/archives; later ones have it below {CACHE}."
+                         ) from error
     command("dpkg-deb", "-x", next((work / "deb").glob("*.deb")), work)
     shutil.rmtree(work / "deb")
     work.rename(directory)
