@@ -214,8 +214,11 @@ static void rights_each(const struct msghdr *m, void (*act)(int fd))
 	struct msghdr copy = *m; /* CMSG_NXTHDR is not for const */
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
+		const char *end = (const char *)copy.msg_control + copy.msg_controllen;
 		size_t count;
 
+		if (c->cmsg_len > (size_t)(end - (const char *)c))
+			return; /* the kernel says so */
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
 		    c->cmsg_len < CMSG_LEN(0))
 			continue;

@@ -79,6 +79,12 @@ static void grow_to(uint32_t *high, uint32_t value)
 		seen = canal_read_once(high);
 }
 
+/* stdout or stderr is on it, so that stdio may write to it. */
+static bool is_stdio(const void *sock)
+{
+	return fd_sock(STDOUT_FILENO) == sock || fd_sock(STDERR_FILENO) == sock;
+}
+
 /*
  * An entry that is still there belongs to a descriptor that was closed where
  * libcanal could not see it (fclose): it is dropped first.
@@ -102,6 +108,8 @@ static int install(int fd, const struct fd_entry *what)
 	grow_to(&used_len, (uint32_t)fd + 1);
 	/* The entry before its kind. */
 	canal_store_release(&entry->kind, what->kind);
+	if ((fd == STDOUT_FILENO || fd == STDERR_FILENO) && what->kind == FD_SOCKET)
+		fd_slow_down(what->object);
 	return 0;
 }
 
@@ -120,7 +128,8 @@ int fd_install_socket(int fd, struct sock_ref ref)
 		.number = ref.n,
 		.kind = FD_SOCKET,
 		.flags = ref.domain << 8 | ref.type |
-			 (canal_read_once(&ref.s->rcvlowat) > 1 ? SOCK_SLOWLY : 0),
+			 (canal_read_once(&ref.s->rcvlowat) > 1 || is_stdio(ref.s) ? SOCK_SLOWLY
+										   : 0),
 	};
 
 	return install(fd, &what);

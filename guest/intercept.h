@@ -54,8 +54,17 @@ ssize_t give_failure(int fd, ssize_t ret);
 		ret_;                                  \
 	})
 
+/* intercept_fd.c; glibc has it since 2.36. */
+extern int pidfd_getfd(int pidfd, int fd, unsigned int flags);
+
 /* intercept_fork.c: SYS_clone with arguments @a; -1 and errno. */
 long clone_by_number(long *a);
+/* The same of SYS_clone3. */
+long clone3_by_number(long *a);
+
+/* intercept_stdio.c: hands @s over if stdio has written to it, past us: what write() gives
+ * it from now on is to come behind that. */
+void stdio_precedes(const struct canal_sock *s);
 
 static inline bool is_stream(struct sock_ref ref)
 {

@@ -8,6 +8,8 @@
  */
 #include <alloca.h>
 #include <limits.h>
+#include <pty.h>
+#include <utmp.h>
 
 #include "exec.h"
 #include "intercept.h"
@@ -168,14 +170,38 @@ EXPORT FILE *popen(const char *command, const char *mode)
 	return real(popen)(command, mode);
 }
 
-/* Replaces 0, 1 and 2 where we do not see it. */
+/* 0, 1 and 2 were replaced where we do not see it. */
+static void drop_standard(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		process_drop(fd);
+}
+
 EXPORT int daemon(int stay, int keep)
 {
 	TRACED(daemon, stay, keep);
 
 	int ret = real(daemon)(stay, keep);
 
-	for (int fd = 0; !ret && !keep && fd <= 2; fd++)
-		process_drop(fd);
+	if (!ret && !keep)
+		drop_standard();
 	return ret;
+}
+
+EXPORT int login_tty(int fd)
+{
+	int ret = real(login_tty)(fd);
+
+	if (!ret)
+		drop_standard();
+	return ret;
+}
+
+EXPORT int forkpty(int *master, char *name, const struct termios *t, const struct winsize *size)
+{
+	pid_t pid = real(forkpty)(master, name, t, size);
+
+	if (!pid)
+		drop_standard();
+	return pid;
 }

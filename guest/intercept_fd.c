@@ -6,6 +6,7 @@
  */
 #include <stdarg.h>
 
+#include "adopt.h"
 #include "intercept.h"
 
 EXPORT int close(int fd)
@@ -50,6 +51,16 @@ EXPORT int fclose(FILE *f)
 {
 	TRACED(fclose, f);
 	return process_fclose(f);
+}
+
+/* Another process's descriptor: as one that came by SCM_RIGHTS. */
+EXPORT int pidfd_getfd(int pidfd, int fd, unsigned int flags)
+{
+	int ret = real(pidfd_getfd)(pidfd, fd, flags);
+
+	if (ret >= 0)
+		adopt(ret);
+	return ret;
 }
 
 EXPORT int close_range(unsigned int first, unsigned int last, int flags)

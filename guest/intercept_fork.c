@@ -4,16 +4,20 @@
  *
  * Purpose and rules: intercept.h. A child with memory of its own has its own tables,
  * too, and joins the channel when it needs to. One in its parent's memory, but with
- * descriptors of its own, would take its parent's sockets for its own: vfork() gives
- * it a copy of memory. (A wrapper of the real one could not return twice anyhow.)
+ * descriptors of its own, would take its parent's sockets for its own: where its parent
+ * waits for it, as in vfork(), it gets a copy of memory. (A wrapper of the real vfork()
+ * could not return twice anyhow.)
  */
 #include <errno.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "intercept.h"
 #include "lock.h"
 #include "sys.h"
+#include "user.h"
 
 /* The child handler of init.c runs inside. */
 EXPORT pid_t fork(void)
@@ -89,6 +93,13 @@ struct clone_job {
 	void *arg;
 };
 
+/* The parent waits all the same. */
+static bool is_vfork(uint64_t flags)
+{
+	return (flags & CLONE_VM) && (flags & CLONE_VFORK) &&
+	       !(flags & (CLONE_FILES | CLONE_THREAD));
+}
+
 static int run_child(void *arg)
 {
 	const struct clone_job job = *(const struct clone_job *)arg;
@@ -109,10 +120,35 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	tls = va_arg(list, void *);
 	child = va_arg(list, pid_t *);
 	va_end(list);
+	if (is_vfork((unsigned int)flags))
+		flags &= ~CLONE_VM;
 	if ((flags & CLONE_VM) || !fn)
 		return real(clone)(fn, stack, flags, arg, parent, tls, child);
 	process_before_fork();
 	return real(clone)(run_child, stack, flags, &job, parent, tls, child);
+}
+
+/* By syscall(), as long as nobody returns from here on another stack. */
+long clone3_by_number(long *a)
+{
+	const struct clone_args *given = (const void *)(uintptr_t)a[0];
+	struct clone_args args = { 0 };
+	const size_t len = (size_t)a[1];
+	long pid;
+
+	if (len < CLONE_ARGS_SIZE_VER0 || len > sizeof(args) || user_readable(given, len) ||
+	    given->stack)
+		return give(sys_call2(SYS_clone3, a[0], a[1]));
+	memcpy(&args, given, len);
+	if (is_vfork(args.flags))
+		args.flags &= ~(uint64_t)CLONE_VM;
+	if (args.flags & CLONE_VM)
+		return give(sys_call2(SYS_clone3, a[0], a[1]));
+	process_before_fork();
+	pid = sys_call2(SYS_clone3, &args, len);
+	if (pid == 0)
+		channel_after_fork();
+	return give(pid);
 }
 
 /* By syscall(). In the memory and on the stack of its parent a child would return from

@@ -12,6 +12,7 @@
 
 #include "adopt.h"
 #include "control.h"
+#include "deadline.h"
 #include "errqueue.h"
 #include "intercept.h"
 #include "user.h"
@@ -38,8 +39,10 @@ static __attribute__((noinline)) ssize_t other_send_iov(struct sock_ref ref,
 	/* the iovec is only read */
 	const struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 
-	return is_stream(ref) ? stream_send(ref.s, ref.n, iov, (int)count, flags)
-			      : dgram_send(ref.s, ref.n, &m, flags);
+	if (!is_stream(ref))
+		return dgram_send(ref.s, ref.n, &m, flags);
+	stdio_precedes(ref.s);
+	return stream_send(ref.s, ref.n, iov, (int)count, flags);
 }
 
 static __attribute__((noinline)) ssize_t other_recv_iov(struct sock_ref ref,
@@ -144,7 +147,7 @@ HOT ssize_t send_iov(struct sock_ref ref, const struct iovec *iov, int count, in
 
 	if (ret < 0)
 		return ret;
-	if (is_stream(ref))
+	if (ref.way == SOCK_STREAM)
 		return stream_send(ref.s, ref.n, iov, count, flags);
 	return other_send_iov(ref, iov, (size_t)count, flags);
 }
@@ -389,8 +392,7 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, __CONST_SO
 			       real(sendto)(fd, buf, len, flags, addr, addr_len));
 	if (unlikely(flags & MSG_FASTOPEN) && m.msg_name)
 		return give(send_connecting(fd, ref, &m, flags));
-	return GIVE_IO(fd, stream_send(ref.s, ref.n, &iov, 1, flags),
-		       real(send)(fd, buf, len, flags));
+	return GIVE_IO(fd, io_send(ref, &iov, flags), real(send)(fd, buf, len, flags));
 }
 
 EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, __SOCKADDR_ARG addr,
@@ -500,10 +502,12 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		count = MMSG_MAX;
 	if (USER_ONCE(user_writable, m, count * sizeof(*m)))
 		return give(-EFAULT);
-	if (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000ul))
+	if (timeout && USER_ONCE(user_writable, timeout, sizeof(*timeout)))
+		return give(-EFAULT);
+	if (!timeout_is_valid(timeout))
 		return give(-EINVAL);
 	if (timeout)
-		end = wait_now() + timeout->tv_sec * 1000000000LL + timeout->tv_nsec;
+		end = deadline_of(timeout);
 	while (done < count) {
 		ret = one_recvmsg(ref, &m[done].msg_hdr, flags & ~MSG_WAITFORONE);
 		if (ret < 0)
@@ -514,6 +518,8 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		if (timeout && wait_now() >= end)
 			break;
 	}
+	if (done && timeout)
+		(void)time_left(end, timeout);
 	return done ? (int)done : GIVE_IO(fd, ret, real(recvmmsg)(fd, m, count, flags, timeout));
 }
 

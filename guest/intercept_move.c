@@ -42,8 +42,11 @@ static ssize_t move_send(struct sock_ref ref, void *buf, size_t len, int flags)
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 	const struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	return is_stream(ref) ? stream_send(ref.s, ref.n, &iov, 1, flags)
-			      : dgram_send(ref.s, ref.n, &m, 0);
+	if (!is_stream(ref))
+		return dgram_send(ref.s, ref.n, &m, 0);
+	if (ref.way != SOCK_STREAM)
+		stdio_precedes(ref.s);
+	return stream_send(ref.s, ref.n, &iov, 1, flags);
 }
 
 static ssize_t move_recv(struct sock_ref ref, void *buf, size_t len)
@@ -107,16 +110,20 @@ static ssize_t send_file(struct sock_ref ref, int in, off_t *at, size_t len)
 
 	if (at && USER_ONCE(user_writable, at, sizeof(*at)))
 		return -EFAULT;
-	from = at ? *at : lseek(in, 0, SEEK_CUR);
+	from = lseek(in, 0, SEEK_CUR);
 	if (from < 0)
-		return at || errno == ESPIPE ? -EINVAL : -errno;
+		return at || errno != ESPIPE ? -errno : -EINVAL;
+	if (at)
+		from = *at;
+	if (from < 0)
+		return -EINVAL;
 	len = least(len, MOVE_MAX);
 	buf = malloc(least(len ? len : 1, MOVE_BUFFER));
 	if (!buf)
 		return -ENOMEM;
 	ret = file_to_socket(ref, in, from, len, buf);
 	free(buf);
-	if (ret == -ESPIPE)
+	if (ret == -ESPIPE || ret == -EISDIR)
 		ret = -EINVAL;
 	if (ret <= 0)
 		return ret;

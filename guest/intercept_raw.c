@@ -3,91 +3,15 @@
  * Exported symbols: ways to the kernel past the functions of libc.
  *
  * Purpose and rules: intercept.h. syscall() of a call that libcanal stands in front
- * of is that call; stdio on a socket, and io_uring, make their system calls where
- * nobody sees them, so the socket is handed over.
+ * of is that call; io_uring makes its system calls where nobody sees them, so the
+ * sockets are handed over.
  */
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "intercept.h"
 #include "sys.h"
-
-/* --- stdio ------------------------------------------------------------- */
-
-EXPORT FILE *fdopen(int fd, const char *mode)
-{
-	TRACED(fdopen, fd, mode);
-
-	if (fd_sock(fd))
-		(void)handover(fd);
-	return real(fdopen)(fd, mode);
-}
-
-static int print(int fd, const char *text, size_t len)
-{
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t put = write(fd, text + done, len - done);
-
-		if (put < 0)
-			return -1;
-		done += (size_t)put;
-	}
-	return (int)len;
-}
-
-EXPORT int vdprintf(int fd, const char *format, va_list args)
-{
-	TRACED(vdprintf, fd, format, args);
-
-	char *text = NULL;
-	int len;
-
-	if (!fd_sock(fd))
-		return real(vdprintf)(fd, format, args);
-	len = vasprintf(&text, format, args);
-	if (len >= 0)
-		len = print(fd, text, (size_t)len);
-	free(text);
-	return len;
-}
-
-EXPORT int dprintf(int fd, const char *format, ...)
-{
-	va_list args;
-	int len;
-
-	va_start(args, format);
-	len = vdprintf(fd, format, args);
-	va_end(args);
-	return len;
-}
-
-extern int __vdprintf_chk(int fd, int flag, const char *format, va_list args);
-extern int __dprintf_chk(int fd, int flag, const char *format, ...);
-
-EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list args)
-{
-	TRACED(__vdprintf_chk, fd, flag, format, args);
-
-	return fd_sock(fd) ? vdprintf(fd, format, args)
-			   : real(__vdprintf_chk)(fd, flag, format, args);
-}
-
-EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
-{
-	va_list args;
-	int len;
-
-	va_start(args, format);
-	len = __vdprintf_chk(fd, flag, format, args);
-	va_end(args);
-	return len;
-}
 
 /* --- io_uring ---------------------------------------------------------- */
 
@@ -201,6 +125,9 @@ static bool route_other(long number, long *a, long *ret)
 {
 	switch (number) {
 	case SYS_clone: *ret = clone_by_number(a); return true;
+#ifdef SYS_clone3
+	case SYS_clone3: *ret = clone3_by_number(a); return true;
+#endif
 	case SYS_sendmsg: *ret = sendmsg(I(0), P(1), I(2)); return true;
 	case SYS_recvmsg: *ret = recvmsg(I(0), P(1), I(2)); return true;
 	case SYS_close: *ret = close(I(0)); return true;
@@ -220,6 +147,9 @@ static bool route_other(long number, long *a, long *ret)
 	case SYS_epoll_create1: *ret = epoll_create1(I(0)); return true;
 #ifdef SYS_close_range
 	case SYS_close_range: *ret = close_range(U(0), U(1), I(2)); return true;
+#endif
+#ifdef SYS_pidfd_getfd
+	case SYS_pidfd_getfd: *ret = pidfd_getfd(I(0), I(1), U(2)); return true;
 #endif
 	case SYS_chroot: *ret = chroot(P(0)); return true;
 	case SYS_prctl: *ret = prctl(I(0), a[1], a[2], a[3], a[4]); return true;

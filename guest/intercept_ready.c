@@ -216,7 +216,7 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, c
 
 	struct timespec ts;
 
-	if (!is_set(epfd))
+	if (!is_set(epfd) || (mask && USER_ONCE(user_readable, mask, sizeof(long))))
 		return real(epoll_pwait)(epfd, ev, max, timeout, mask);
 	return give(epoll_collect(epfd, ev, max, from_ms(timeout, &ts), mask));
 }
@@ -237,7 +237,7 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct 
 {
 	TRACED(epoll_pwait2, epfd, ev, max, timeout, mask);
 
-	if (!is_set(epfd))
+	if (!is_set(epfd) || (timeout && USER_ONCE(user_readable, timeout, sizeof(*timeout))))
 		return real(epoll_pwait2)(epfd, ev, max, timeout, mask);
 	return give(epoll_collect(epfd, ev, max, timeout, mask));
 }

@@ -32,7 +32,8 @@ struct sock_ref {
 	uint8_t way;    /* the same, or with SOCK_SLOWLY */
 };
 
-/* An option says how many bytes recv waits for: not the hot path's business. */
+/* Not the hot path's business: an option says how many bytes recv waits for, or stdio may
+ * write to the socket, too (stdout and stderr). */
 #define SOCK_SLOWLY 0x80
 
 /* The socket behind a descriptor; s is NULL for every other one. */

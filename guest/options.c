@@ -135,6 +135,8 @@ static int give_value(void *value, socklen_t *len, const void *from, socklen_t f
 {
 	if (*len > from_len)
 		*len = from_len;
+	if (*len > sizeof(int) && user_writable(value, *len))
+		return -EFAULT; /* the first int is */
 	memcpy(value, from, *len);
 	return 0;
 }
@@ -194,10 +196,11 @@ static int get_call(struct sock_ref ref, int level, int name, void *value, sockl
 {
 	struct canal_inr inr = { .op = CANAL_INR_GETSOCKOPT, .sock = ref.n };
 	uint32_t room = *len < CANAL_CALL_DATA ? *len : CANAL_CALL_DATA;
+	uint8_t got[CANAL_CALL_DATA];
 	struct call_args args = {
 		.level = level,
 		.name = name,
-		.out = value,
+		.out = got,
 		.out_len = &room,
 	};
 	int ret = channel_call(&the_channel, &inr, &args);
@@ -205,7 +208,7 @@ static int get_call(struct sock_ref ref, int level, int name, void *value, sockl
 	if (ret < 0)
 		return ret == -EPIPE ? -ENETDOWN : ret;
 	*len = room;
-	return 0;
+	return give_value(value, len, got, room);
 }
 
 /*
@@ -320,6 +323,13 @@ void option_earlier_sent(struct canal_sock *s)
 			(void)wait_nap(EARLIER_NAP_NS);
 }
 
+/* The kernel looks at the length first. */
+static bool wants_int(int level, int name)
+{
+	return level != IPPROTO_IP && !(level == SOL_SOCKET && name == SO_BINDTODEVICE) &&
+	       !(level == IPPROTO_TCP && name == TCP_CONGESTION);
+}
+
 int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
 {
 	uint64_t *limit = level == SOL_SOCKET ? timeout_of(ref.s, name) : NULL;
@@ -329,8 +339,8 @@ int option_set(struct sock_ref ref, int level, int name, const void *value, sock
 		return ret;
 	if ((int)len < 0)
 		return -EINVAL;
-	if (len >= sizeof(int) && user_readable(value, len))
-		return -EFAULT;
+	if (user_readable(value, len))
+		return len < sizeof(int) && wants_int(level, name) ? -EINVAL : -EFAULT;
 	if (limit)
 		return timeout_set(limit, value, len);
 	if (twin_apart()) {

@@ -24,6 +24,7 @@
  */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <sys/resource.h>
 
 #include "async.h"
 #include "internal.h"
@@ -195,6 +196,15 @@ static int dup_over(int from, int to, int flags)
 	return ret < 0 ? -errno : ret;
 }
 
+/* Open, but as high as nothing may be opened any more. */
+static bool is_beyond(int fd)
+{
+	struct rlimit limit;
+
+	return !sys_call4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit) &&
+	       (rlim_t)fd >= limit.rlim_cur;
+}
+
 /**
  * process_dup_over() - dup2 and dup3, onto and from anything
  * @flags: of dup3, or -1 for dup2
@@ -210,8 +220,13 @@ int process_dup_over(int from, int to, int flags)
 		return -EBADF;
 	if (real(fcntl)(from, F_GETFD, NULL) < 0)
 		return -errno;
-	if (fd_lookup(to))
+	if (flags > 0 && (flags & ~O_CLOEXEC))
+		return -EINVAL;
+	if (fd_lookup(to)) {
+		if (is_beyond(to))
+			return -EBADF;
 		bye = forget(to);
+	}
 	ret = dup_over(from, to, flags);
 	hint(&bye);
 	if (ret >= 0)

@@ -20,6 +20,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
+#undef fread_unlocked /* a macro, too */
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -31,11 +32,14 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+#include <wchar.h>
 
 /* of liburing */
 struct io_uring;
 struct io_uring_params;
 struct __res_state;
+struct termios;
+struct winsize;
 
 struct real_calls {
 #define RAW(type, name, params, args) type(*name) params;

@@ -2,8 +2,10 @@
 /* Pointers, lengths, flags and descriptors that the kernel refuses. */
 #include "conformance.h"
 
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 
 static char data[64];
@@ -91,6 +93,25 @@ static void option_values(void)
 	TELL(getsockopt(fd, SOL_SOCKET, SO_TYPE, NULL, &(socklen_t){ 0 }));
 }
 
+/* Shorter than an int, and longer than what is there. */
+static void option_lengths(void)
+{
+	int fd = connected(1);
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	NEED(mprotect(page + 4096, 4096, PROT_NONE));
+	TELL(setsockopt(fd, IPPROTO_IP, IP_TOS, bad, 1));
+	TELL(setsockopt(fd, IPPROTO_IP, IP_TOS, bad, 0));
+	TELL(setsockopt(fd, IPPROTO_IP, IP_TOS, page, 1));
+	TELL(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, bad, 3));
+	TELL(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, bad, 3));
+	TELL(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, bad, 2));
+	TELL(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, bad, 2));
+	TELL(getsockopt(fd, IPPROTO_TCP, TCP_INFO, page + 4092, &(socklen_t){ 104 }));
+	TELL(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, page + 4092, &(socklen_t){ 16 }));
+	TELL(getsockopt(fd, SOL_SOCKET, SO_LINGER, page + 4092, &(socklen_t){ 4 }));
+}
+
 static void ioctl_values(void)
 {
 	int fd = connected(1);
@@ -154,6 +175,32 @@ static void message_contents(void)
 	TELL(recvmsg(fd, &many[0].msg_hdr, MSG_DONTWAIT));
 }
 
+/* Descriptors to be sent, more than the message has. */
+static void rights_length(void)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { data, 1 };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	int fd = connected(1), pair[2];
+
+	NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	control.head.cmsg_len = 1ul << 40;
+	TELL(sendmsg(pair[0], &m, 0));
+	control.head.cmsg_len = sizeof(control) + 1;
+	TELL(sendmsg(pair[0], &m, 0));
+	control.head.cmsg_len = 1;
+	TELL(sendmsg(pair[0], &m, 0));
+	control.head.cmsg_len = CMSG_LEN(sizeof(int));
+	TELL(sendmsg(pair[0], &m, 0));
+}
+
 static void poll_arrays(void)
 {
 	struct pollfd *at[] = { bad, unreadable(), NULL };
@@ -195,6 +242,34 @@ static void epoll_events(void)
 	TELL(epoll_wait(set, &event, 1, 0));
 	TELL(epoll_wait(set, &event, too_many, 0));
 	TELL(epoll_ctl(set, EPOLL_CTL_DEL, fd, bad));
+}
+
+static void epoll_times(void)
+{
+	int fd = connected(1), set = NEED(epoll_create1(0));
+	struct epoll_event event = { .events = EPOLLIN };
+
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	TELL(epoll_pwait2(set, &event, 1, bad, NULL));
+	TELL(epoll_pwait(set, &event, 1, 0, bad));
+	TELL(recvmmsg(fd, (struct mmsghdr[1]){ 0 }, 1, MSG_DONTWAIT, bad));
+}
+
+/* What is not replaced stays what it was. */
+static void dups_refused(void)
+{
+	int fd = connected(1), other = connected(2), high = NEED(fcntl(fd, F_DUPFD, 200));
+	struct rlimit limit;
+
+	NEED(getrlimit(RLIMIT_NOFILE, &limit));
+	TELL(dup3(other, fd, 0x1234));
+	TELL(send(fd, "still the first", 15, 0));
+	peer_tell("recv 1 100 0");
+	NEED(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 100, limit.rlim_max }));
+	TELL(dup2(other, high));
+	NEED(setrlimit(RLIMIT_NOFILE, &limit));
+	TELL(send(high, "this one, too", 13, 0));
+	peer_tell("recv 1 100 0");
 }
 
 static void sendfile_offsets(void)
@@ -284,12 +359,16 @@ const struct call_case cases[] = {
 	{ "addresses_to_write", addresses_to_write },
 	{ "accept_addresses", accept_addresses },
 	{ "option_values", option_values },
+	{ "option_lengths", option_lengths },
 	{ "ioctl_values", ioctl_values },
 	{ "message_headers", message_headers },
 	{ "message_contents", message_contents },
+	{ "rights_length", rights_length },
 	{ "poll_arrays", poll_arrays },
 	{ "select_sets", select_sets },
 	{ "epoll_events", epoll_events },
+	{ "epoll_times", epoll_times },
+	{ "dups_refused", dups_refused },
 	{ "sendfile_offsets", sendfile_offsets },
 	{ "descriptors", descriptors },
 	{ "not_sockets", not_sockets },

@@ -2,6 +2,8 @@
 /* bind, listen, connect and accept: results, errors, names. */
 #include "conformance.h"
 
+#include <netdb.h>
+
 #include <arpa/inet.h>
 
 static int stream(void)
@@ -477,6 +479,34 @@ static void dissolve(void)
 	TELL(recv(fd, data, sizeof(data), 0));
 }
 
+static void tell_reserved(const char *what, int fd)
+{
+	struct name name = { .len = sizeof(name.ss) };
+
+	NEED(getsockname(fd, sa(&name), &name.len));
+	say("%s: family %d, reserved %d", what, name.ss.ss_family,
+	    port_of(&name) >= 512 && port_of(&name) < 1024);
+}
+
+static void reserved_ports(void)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	int fd, port = 1023, other = 0;
+
+	fd = NEED(socket(AF_INET, SOCK_STREAM, 0));
+	TELL(bindresvport(fd, &in));
+	tell_reserved("bindresvport", fd);
+	say("told %d", in.sin_port != 0);
+	TELL(bindresvport(fd, NULL));
+	in.sin_family = AF_INET6;
+	TELL(bindresvport(fd, &in));
+	fd = NEED(rresvport(&port));
+	tell_reserved("rresvport", fd);
+	fd = NEED(rresvport_af(&other, AF_INET6));
+	tell_reserved("rresvport_af", fd);
+	TELL(rresvport_af(&port, AF_UNIX));
+}
+
 static void self_connect(void)
 {
 	struct name name = loopback(0);
@@ -537,6 +567,7 @@ const struct call_case cases[] = {
 	{ "names_before_and_after", names_before_and_after },
 	{ "names_short", names_short },
 	{ "connect_timeout_option", connect_timeout_option },
+	{ "reserved_ports", reserved_ports },
 	{ "dissolve", dissolve },
 	{ "self_connect", self_connect },
 	{ "any_is_this_machine", any_is_this_machine },

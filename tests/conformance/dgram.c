@@ -463,6 +463,17 @@ static void mmsg(void)
 	TELL(recvmmsg(fd, got, 4, MSG_DONTWAIT, &limit));
 	NEED(sendto(from, "x", 1, 0, sa(&here), here.len));
 	TELL(recvmmsg(fd, got, 4, MSG_WAITFORONE, NULL));
+	/* what is left of the time */
+	NEED(sendto(from, "x", 1, 0, sa(&here), here.len));
+	limit = (struct timespec){ .tv_sec = 100 };
+	TELL(recvmmsg(fd, got, 1, 0, &limit));
+	say("%d %d", limit.tv_sec >= 50 && limit.tv_sec < 100, limit.tv_nsec < 1000000000);
+	limit = (struct timespec){ .tv_nsec = 1 };
+	NEED(sendto(from, "x", 1, 0, sa(&here), here.len));
+	TELL(recvmmsg(fd, got, 4, 0, &limit));
+	say("%ld.%09ld", (long)limit.tv_sec, limit.tv_nsec);
+	limit = (struct timespec){ .tv_nsec = 1000000000 };
+	TELL(recvmmsg(fd, got, 4, 0, &limit));
 }
 
 static void mmsg_stops_at_error(void)

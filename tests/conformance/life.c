@@ -10,6 +10,8 @@
 #include <grp.h>
 #include <libgen.h>
 #include <linux/close_range.h>
+#include <linux/sched.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -503,6 +505,46 @@ static void daemonized(void)
 	peer_tell("recv 1 100 0");
 }
 
+/* --- children in their parent's memory --------------------------------------------- */
+
+static int close_and_end(void *fd)
+{
+	close(*(const int *)fd);
+	_exit(7);
+}
+
+/* As vfork(), but on a stack of its own: what it closes is its own. */
+static void clone_like_vfork(void)
+{
+	static _Alignas(16) char stack[65536];
+	int fd = connected(1);
+
+	say_child("child", NEED(clone(close_and_end, stack + sizeof(stack),
+				      CLONE_VM | CLONE_VFORK | SIGCHLD, &fd)));
+	exchange(fd, 1, "the parent's");
+}
+
+static void clone_by_arguments(void)
+{
+	struct clone_args args = { .flags = CLONE_VFORK, .exit_signal = SIGCHLD };
+	int fd = connected(1);
+	pid_t pid = (pid_t)NEED(syscall(SYS_clone3, &args, sizeof(args)));
+
+	if (!pid)
+		close_and_end(&fd);
+	say_child("child", pid);
+	exchange(fd, 1, "the parent's");
+	args.flags = 0;
+	pid = (pid_t)NEED(syscall(SYS_clone3, &args, sizeof(args)));
+	if (!pid) {
+		exchange(fd, 1, "the child's");
+		new_exchange(2, "a new one");
+		_exit(0);
+	}
+	say_child("child", pid);
+	exchange(fd, 1, "the parent's again");
+}
+
 /* --- io_uring ------------------------------------------------------------------------- */
 
 static void ring_reads_and_writes(void)
@@ -623,6 +665,8 @@ const struct call_case cases[] = {
 	{ "exec_by_a_thread", exec_by_a_thread },
 	{ "socket_activation", socket_activation },
 	{ "daemonized", daemonized },
+	{ "clone_like_vfork", clone_like_vfork },
+	{ "clone_by_arguments", clone_by_arguments },
 	{ "ring_reads_and_writes", ring_reads_and_writes },
 	{ "ring_sends_and_receives", ring_sends_and_receives },
 	{ "ring_polls", ring_polls },

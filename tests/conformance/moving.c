@@ -55,6 +55,20 @@ static void sendfile_offset(void)
 	peer_tell("waitbytes 1 10");
 }
 
+static void sendfile_from_others(void)
+{
+	int fd = connected(1), pipes[2], directory = NEED(open("/", O_RDONLY | O_DIRECTORY));
+	off_t at = 0;
+
+	NEED(pipe(pipes));
+	TELL(sendfile(fd, directory, NULL, 10));
+	TELL(sendfile(fd, directory, &at, 10));
+	TELL(sendfile(fd, pipes[0], NULL, 10));
+	TELL(sendfile(fd, pipes[0], &at, 10));
+	TELL(sendfile(fd, NEED(open("/dev/zero", O_RDONLY)), &at, 10));
+	peer_tell("waitbytes 1 10");
+}
+
 static void sendfile_errors(void)
 {
 	int fd = connected(1), file = file_of(100), pipes[2];
@@ -222,6 +236,7 @@ const struct call_case cases[] = {
 	{ "sendfile_whole", sendfile_whole },
 	{ "sendfile_offset", sendfile_offset },
 	{ "sendfile_errors", sendfile_errors },
+	{ "sendfile_from_others", sendfile_from_others },
 	{ "sendfile_nonblocking", sendfile_nonblocking },
 	{ "splice_in", splice_in },
 	{ "splice_out", splice_out },

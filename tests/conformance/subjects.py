@@ -15,6 +15,7 @@ SUBJECTS = {
     "oob": ["4"],
     "options": ["4", "6"],
     "ready": ["4"],
+    "stdio": ["4"],
     "stream": ["4", "6"],
     "tcp": ["4", "6"],
 }
