@@ -103,6 +103,12 @@ void listen_stop(struct sock *s)
 	if (s->state != CANAL_SOCK_LISTENING)
 		return;
 	switch_unlisten(s);
+	/* first: who hears of the end by a reset cannot connect once more */
+	sock_unwatch(s);
+	if (s->channel->guest)
+		vsock_unlisten(s);
+	else if (s->fd >= 0)
+		shutdown(s->fd, SHUT_RD);
 	cds_list_for_each_entry_safe(a, next, &s->accepted, accept_link)
 	{
 		listen_taken(a);
@@ -111,11 +117,6 @@ void listen_stop(struct sock *s)
 			refuse(a);
 	}
 	sock_unmark_rx(s);
-	sock_unwatch(s);
-	if (s->channel->guest)
-		vsock_unlisten(s);
-	else if (s->fd >= 0)
-		shutdown(s->fd, SHUT_RD);
 	/* R1 release: what was queued before the end, with the fence of S1 */
 	canal_store_fence(&s->shared->rx.closed, CANAL_CLOSED_EOF);
 	sock_set_state(s, CANAL_SOCK_OPEN);

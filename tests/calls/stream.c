@@ -193,10 +193,12 @@ static void wait_all(void)
 	TELL(recv(fd[1], data, 50, MSG_WAITALL | MSG_DONTWAIT));
 	TELL(setsockopt(fd[1], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)));
 	send_all(fd[0], "abcd", 4);
+	wait_bytes(fd[1], 4);
 	TELL(recv(fd[1], data, 50, MSG_WAITALL));
 	TELL(recv(fd[1], data, 50, MSG_WAITALL));
 	send_all(fd[0], "abcde", 5);
 	close(fd[0]);
+	wait_bytes(fd[1], 5);
 	TELL(recv(fd[1], data, 50, MSG_WAITALL));
 	TELL(recv(fd[1], data, 50, MSG_WAITALL));
 }

@@ -284,7 +284,7 @@ static void on_both_ends_closed(void)
 	NEED(fcntl(fd, F_SETSIG, SIGRTMIN));
 	async(fd);
 	NEED(shutdown(fd, SHUT_WR));
-	nap_ms(20);
+	peer_must("wait 1 %d", POLLRDHUP);
 	signals_seen = 0;
 	peer_must("close 1");
 	wait_for(seen, NULL, "the signal");

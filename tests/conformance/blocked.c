@@ -354,6 +354,10 @@ static void interrupts(const char *what, int fd, long (*call)(int fd), int flags
 	signals_seen = 0;
 	count_signal(SIGUSR1, flags);
 	w = blocked(fd, call);
+	if (call == do_send) {
+		wait_stuck(fd);
+		wait_asleep(w->tid);
+	}
 	pthread_kill(w->thread, SIGUSR1);
 	if (flags & SA_RESTART)
 		say_asleep(what, w);
@@ -521,14 +525,29 @@ static void many_woken_one_by_one(void)
 	say("all woken");
 }
 
+static bool is_either_done(void *arg)
+{
+	struct waiter **pair = arg;
+
+	return pair[0]->done || pair[1]->done;
+}
+
+static void say_one_of(struct waiter *a, struct waiter *b)
+{
+	struct waiter *pair[] = { a, b };
+
+	wait_for(is_either_done, pair, "one of two");
+	nap_ms(30);
+	say("woken: %d", a->done + b->done);
+}
+
 static void two_readers_share(void)
 {
 	int fd = connected(1);
 	struct waiter *a = blocked(fd, do_recv), *b = blocked(fd, do_recv);
 
 	peer_must("send 1 0 x");
-	nap_ms(30);
-	say("woken: %d", a->done + b->done);
+	say_one_of(a, b);
 	peer_must("send 1 0 x");
 	say_woken("one", a);
 	say_woken("other", b);
@@ -541,8 +560,7 @@ static void two_acceptors_share(void)
 	struct waiter *a = blocked(fd, do_accept), *b = blocked(fd, do_accept);
 
 	peer_must("connect 1 %d %d", family, port_of(&name));
-	nap_ms(30);
-	say("woken: %d", a->done + b->done);
+	say_one_of(a, b);
 	peer_must("connect 2 %d %d", family, port_of(&name));
 	say_woken("one", a);
 	say_woken("other", b);

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #define ANSWER_MS 8000
+#define WAIT_MS 5000
 
 char peer_text[4096];
 static char last_command[512];
@@ -190,6 +191,48 @@ void say_epoll(const char *what, uint32_t events)
 
 /* --- waiting ----------------------------------------------------------- */
 
+/* Room that does not come for so long does not come at all: the peer does not read. */
+#define STUCK_MS 200
+
+void wait_stuck(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	while (NEED(poll(&p, 1, STUCK_MS)) && !(p.revents & (POLLERR | POLLHUP)))
+		nap_ms(1);
+}
+
+long fill_up(int fd, const void *block, size_t len)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	long sent = 0, before, part;
+
+	/* again until none went: what is free may be too little to be called writable */
+	do {
+		before = sent;
+		while ((part = send(fd, block, len, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+			sent += part;
+	} while (errno == EAGAIN && (NEED(poll(&p, 1, STUCK_MS)) || sent != before));
+	return sent;
+}
+
+/*
+ * The peer's close() may be over before canald has served it. What canald is asked here
+ * is served in its order, so who is bound there and closed it here is gone for who sends next.
+ */
+void wait_port_free(struct name name, int type)
+{
+	for (int64_t end = now_ms() + WAIT_MS; now_ms() < end; nap_ms(1)) {
+		int fd = NEED(socket(family, type, 0));
+		bool free = !bind(fd, sa(&name), name.len);
+
+		close(fd);
+		if (free)
+			return;
+	}
+	say("in vain: a port that is free");
+}
+
 void wait_end(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
@@ -200,7 +243,7 @@ void wait_end(int fd)
 
 void wait_for(bool (*done)(void *), void *arg, const char *what)
 {
-	for (int64_t end = now_ms() + 2000; now_ms() < end; nap_ms(1))
+	for (int64_t end = now_ms() + WAIT_MS; now_ms() < end; nap_ms(1))
 		if (done(arg))
 			return;
 	say("in vain: %s", what);

@@ -45,9 +45,15 @@ void say_bytes(const char *what, long result, const char *data);
 void say_result(const char *what, long result);
 /* epoll events by name, in the order of their bits. */
 void say_epoll(const char *what, uint32_t events);
+/* Sends until nothing finds room, not in between nor behind; the bytes. */
+long fill_up(int fd, const void *block, size_t len);
+/* Waits until a thread that sends without end is stuck in that. */
+void wait_stuck(int fd);
+/* The port of @name, which a socket of the peer had, is free: who is sent to there is nobody. */
+void wait_port_free(struct name name, int type);
 /* Waits until @fd hears nothing more: the peer's end or reset has arrived. */
 void wait_end(int fd);
-/* Waits (2 s) until @done says so. */
+/* Waits (5 s) until @done says so. */
 void wait_for(bool (*done)(void *), void *arg, const char *what);
 /* Waits until thread @tid, or the first one of a child, sleeps in the kernel. */
 void wait_asleep(pid_t tid);

@@ -447,7 +447,7 @@ static void names_short(void)
 
 static void connect_timeout_option(void)
 {
-	const struct timeval limit = { .tv_usec = 50000 };
+	const struct timeval limit = { .tv_usec = 300000 };
 	struct name name = peer_name(peer_must("listen 62 %d 1", family));
 	int fd[8], i;
 

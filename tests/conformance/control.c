@@ -361,6 +361,7 @@ static struct name nobody(void)
 	struct name name = peer_name(peer_must("udp 60 %d", family));
 
 	peer_must("close 60");
+	wait_port_free(name, SOCK_DGRAM);
 	return name;
 }
 
@@ -542,8 +543,7 @@ static void multicast_without_loop(void)
 		TELL(getsockopt(by, IPPROTO_IP, IP_MULTICAST_LOOP, &got_value, &len));
 	say("%d %u", got_value, len);
 	TELL(sendto(by, "hello", 5, 0, sa(&to), to.len));
-	nap_ms(50);
-	say_events("arrived", events_now(fd, POLLIN));
+	say_events("arrived", calls_wait(fd, POLLIN));
 }
 
 static void multicast_bad(void)

@@ -81,17 +81,11 @@ static void edge_in_and_out(void)
 static void edge_out_again(void)
 {
 	int fd = connected(1), set = set_of(fd, EPOLLOUT | EPOLLET);
-	long sent = 0, part;
+	struct epoll_event got;
 
 	look("new", set, 5000);
-	set_nonblock(fd, true);
-	for (int idle = 0; idle < 3; idle++) {
-		while ((part = send(fd, data, sizeof(data), 0)) > 0) {
-			sent += part;
-			idle = 0;
-		}
-		nap_ms(20);
-	}
+	(void)fill_up(fd, data, sizeof(data));
+	(void)epoll_wait(set, &got, 1, 0); /* room that came while it was filled */
 	look("full", set, 0);
 	peer_begin("recv 1 1 0");
 	peer_answer();
@@ -113,6 +107,7 @@ static void oneshot(void)
 	look("armed", set, 0);
 	look("told", set, 0);
 	peer_must("reset 1");
+	calls_wait(fd, 0);
 	nap_ms(20);
 	look("reset", set, 0);
 	TELL(change(set, fd, EPOLLIN | EPOLLONESHOT));
@@ -302,7 +297,8 @@ static void duplicate_twice(void)
 
 	TELL(epoll_ctl(set, EPOLL_CTL_ADD, other, &event));
 	peer_must("send 1 0 abc");
-	nap_ms(20);
+	calls_wait(set, POLLIN);
+	nap_ms(20); /* one comes behind the other */
 	look("both", set, 5000);
 	look("one", set, 0);
 }
@@ -475,7 +471,7 @@ static void mask_in_wait(void)
 	say("signals %d", (int)signals_seen);
 	raise(SIGUSR1);
 	peer_must("send 1 0 abc");
-	wait_bytes(fd, 3);
+	calls_wait(set, POLLIN);
 	TELL(epoll_pwait(set, &got, 1, 5000, &none));
 	say("signals %d", (int)signals_seen);
 }

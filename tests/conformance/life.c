@@ -430,9 +430,11 @@ static void *exec_here(void *arg)
 /* Not by the first thread, while another one sleeps on the socket. */
 static void exec_by_a_thread(void)
 {
-	int fd = connected(1);
-	pid_t pid = NEED(fork());
+	int fd = connected(1), pipes[2];
+	pid_t pid;
 
+	NEED(pipe2(pipes, O_CLOEXEC)); /* ends with the exec, and with it the thread that sleeps */
+	pid = NEED(fork());
 	if (!pid) {
 		pthread_t thread[2];
 
@@ -442,7 +444,8 @@ static void exec_by_a_thread(void)
 		pause();
 	}
 	close(fd);
-	nap_ms(100); /* else the thread that sleeps would have it */
+	close(pipes[1]);
+	NEED(read(pipes[0], data, 1));
 	peer_must("send 1 0 whose");
 	peer_tell("recv 1 100 0");
 	peer_must("shutdown 1 1");

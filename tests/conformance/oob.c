@@ -90,7 +90,7 @@ static void in_line(void)
 	peer_must("send 1 %d X", MSG_OOB);
 	calls_wait(fd, POLLPRI);
 	peer_must("send 1 0 def");
-	nap_ms(30);
+	wait_bytes(fd, 7);
 	say_bytes("urgent", receive(fd, 1, MSG_OOB), data);
 	TELL(sockatmark(fd));
 	say_bytes("recv", receive(fd, 100, 0), data);
@@ -107,6 +107,7 @@ static void in_line_later(void)
 
 	say_bytes("recv", receive(fd, 100, 0), data);
 	TELL(setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)));
+	wait_bytes(fd, 4);
 	say_bytes("recv", receive(fd, 100, 0), data);
 }
 

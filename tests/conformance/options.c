@@ -460,17 +460,7 @@ static void out_queue_counts_what_the_peer_has_not(void)
 	int fd = connected(1), count = -1;
 	long sent;
 
-	set_nonblock(fd, true);
-	sent = 0;
-	for (int idle = 0; idle < 3; idle++) {
-		long part;
-
-		while ((part = send(fd, block, sizeof(block), 0)) > 0) {
-			sent += part;
-			idle = 0;
-		}
-		nap_ms(20);
-	}
+	sent = fill_up(fd, block, sizeof(block));
 	NEED(ioctl(fd, SIOCOUTQ, &count));
 	say("%s", count > 0 && count <= sent ? "some" : "none, or too many");
 	say("%s",

@@ -286,16 +286,8 @@ static void time_passes(void)
 static void writable_again(void)
 {
 	int fd = connected(1);
-	long sent = 0, part;
 
-	set_nonblock(fd, true);
-	for (int idle = 0; idle < 3; idle++) {
-		while ((part = send(fd, data, sizeof(data), 0)) > 0) {
-			sent += part;
-			idle = 0;
-		}
-		nap_ms(20);
-	}
+	(void)fill_up(fd, data, sizeof(data));
 	look("full", fd);
 	peer_must("recv 1 100 0");
 	nap_ms(20);

@@ -76,6 +76,7 @@ static void waitall_timeout(void)
 
 	NEED(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)));
 	peer_must("send 1 0 abc");
+	wait_bytes(fd, 3);
 	say_bytes("recv", receive(fd, 100, MSG_WAITALL), data);
 	say_bytes("again", receive(fd, 100, MSG_WAITALL), data);
 }
@@ -353,17 +354,11 @@ static void nonblocking_fills_up(void)
 {
 	static char block[65536];
 	int fd = connected(1);
-	long sent = 0, part;
+	long sent;
 
 	set_nonblock(fd, true);
-	for (int idle = 0; idle < 4; idle++) {
-		while ((part = send(fd, block, sizeof(block), 0)) > 0) {
-			sent += part;
-			idle = 0;
-		}
-		nap_ms(20);
-	}
-	say_result("last", part);
+	sent = fill_up(fd, block, sizeof(block));
+	say_result("last", send(fd, block, sizeof(block), 0));
 	say("%s", sent > 65536 ? "many bytes" : "few bytes");
 	say_events("full", events_now(fd, POLLOUT | POLLIN));
 	TELL(send(fd, block, 1, MSG_DONTWAIT));

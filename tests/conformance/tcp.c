@@ -106,7 +106,7 @@ static void deferred_accept(void)
 		got = NEED(accept(fd, NULL, NULL));
 		found += recv(got, data, 10, MSG_DONTWAIT) == 3;
 	}
-	printf("%d of %d with bytes\n", found, DEFERRED);
+	say("%d of %d with bytes", found, DEFERRED);
 }
 
 static int dual(bool only, struct name *ret_name)
@@ -224,6 +224,8 @@ static void backlog_full(void)
 		if (connect(connecting[i], sa(&name), name.len) && errno != EINPROGRESS)
 			break;
 	}
+	calls_wait(connecting[0], POLLOUT);
+	calls_wait(connecting[1], POLLOUT);
 	nap_ms(50);
 	for (i = 0; i < 4; i++)
 		say_events("connects", events_now(connecting[i], POLLOUT));

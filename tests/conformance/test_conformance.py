@@ -16,7 +16,8 @@ from differences import DIFFERENCES
 from subjects import SUBJECTS
 
 SIDES = {"outside": ("canal", "native"), "inside": ("canal", "canal")}
-RUN_SECONDS = 60
+RUN_SECONDS = 120
+pytestmark = pytest.mark.seconds(280)
 # The native outputs of a machine where the cases make sense.
 LEAST_CASES = 3
 
@@ -27,8 +28,8 @@ def run_pair(programs, sides, canald, bin_dir, subject, family):
     with ours, theirs:
         def start(kind, name, end, argv):
             side = harness.Side(kind, programs, canald if kind == "canal" else None)
-            return side.start([bin_dir / name, *argv], {"CONFORMANCE_PEER": str(end.fileno()), "CASE_SECONDS": "6",
-                                                                "CASE_WAIT_MS": "2000"},
+            return side.start([bin_dir / name, *argv], {"CONFORMANCE_PEER": str(end.fileno()), "CASE_SECONDS": "30",
+                                                                "CASE_WAIT_MS": "5000"},
                               pass_fds=(end.fileno(),))
         peer = start(sides[1], "conformance_peer", theirs, [])
         program = start(sides[0], f"conformance_{subject}", ours, [family])
