@@ -205,7 +205,7 @@ bool pump_tx(struct sock *s)
 	peek_from(s, 0);
 	got = look(s);
 	if (got <= 0) {
-		if (got == 0)
+		if (got == 0 || (got != -EBADF && s->far_gone))
 			ended(s);
 		else if (got != -EBADF)
 			s->far_ready = false;

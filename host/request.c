@@ -220,8 +220,9 @@ static int serve(struct channel *ch, const struct canal_inr *inr, uint32_t *ret_
 	if (inr->sock >= ch->shape.socks)
 		return RULE_BROKEN;
 	s = ch->socks[inr->sock];
-	/* one that is draining has nobody who could still ask for something */
-	if (!s || s->dead || s->released)
+	/* one that is draining has nobody who could still ask for something, nor has one
+	 * that lives for what is left in its dummy */
+	if (!s || s->dead || s->released || s->far_gone)
 		return serve_late(inr);
 	/* Late: the socket that it is for has ended, and its number is another's. */
 	if (inr->op != CANAL_INR_CLOSE && inr->generation != ch->generation[inr->sock])

@@ -278,6 +278,40 @@ static void dissolved(void)
 	guest_close(&g);
 }
 
+/* Its last descriptor was closed with bytes in it; then it is asked to be another. */
+static void closed_and_dissolved(void)
+{
+	static const struct canal_addr nowhere; /* family 0 */
+	static const char bytes[4096];
+
+	for (int how = 0; how < 3; how++) {
+		struct guest g;
+		struct stock s;
+		uint32_t n;
+
+		stock_open(&g, &s);
+		n = stream(&g, guest_listener(&g, 8), 0);
+		for (int idle = 0; idle < 100; idle++) {
+			while (send(s.fd[0], bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+				idle = 0;
+			nap_us(500);
+		}
+		close(s.fd[0]);
+		s.fd[0] = -1;
+		for (int i = 0; i < 10; i++) { /* canald hears of it */
+			guest_sync(&g);
+			nap_us(500);
+		}
+		if (how == 0)
+			guest_post(&g, CANAL_INR_CONNECT, n, CANAL_NONE, &nowhere, sizeof(nowhere));
+		else if (how == 1)
+			post(&g, CANAL_INR_SHUTDOWN, n, SHUT_RDWR);
+		guest_sync(&g);
+		stock_close(&s);
+		guest_close(&g); /* of which nothing is left, or the test says so */
+	}
+}
+
 /* A lock that nobody gives back, and somebody who writes. */
 static void locked(void)
 {
@@ -419,6 +453,7 @@ void run_stock(uint64_t seed)
 		slots(seed + (uint64_t)i);
 		wrong_head();
 		dissolved();
+		closed_and_dissolved();
 		locked();
 		unread();
 		on_their_way();
