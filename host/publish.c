@@ -117,16 +117,17 @@ static bool no_such_family(const struct publish *p)
 	return p->error == -EAFNOSUPPORT || (p->error == -EADDRNOTAVAIL && addr_any(&p->host));
 }
 
+/* Said once: a guest can have it tried as often as it likes. */
 static void publish_bind(struct publish *p)
 {
-	int fd;
+	int fd, before = p->error;
 
 	if (p->fd >= 0)
 		return;
 	fd = socket_bound(&p->host, p->rule->type);
 	p->fd = fd < 0 ? -1 : fd;
 	p->error = fd < 0 ? fd : 0;
-	if (p->error && !(no_such_family(p) && !p->rule->host.family))
+	if (p->error && p->error != before && !(no_such_family(p) && !p->rule->host.family))
 		log_taken(p);
 }
 
@@ -273,6 +274,7 @@ static void tell_all(const struct publish *p, uint32_t events);
 static void publish_follow(struct publish *p)
 {
 	bool serve = wanted(p);
+	int before = p->error;
 
 	if (serve && p->serving && p->ready) /* who was told of it may be the one who went */
 		tell_all(p, EPOLLIN);
@@ -287,7 +289,8 @@ static void publish_follow(struct publish *p)
 	if (p->error) {
 		p->serving = false;
 		if (p->fd >= 0) {
-			log_taken(p);
+			if (p->error != before)
+				log_taken(p);
 			serve_end(p);
 		}
 	}

@@ -45,6 +45,10 @@ def test_host_port_taken(bin_dir, work_dir, programs, config, published):
         assert f"guest=web2: publish = 127.0.0.1:{published['web2']}:80" in said, said
         assert "by another program: free it" in said and "tried again when" in said
         assert network.rows("web2", "TAKEN")
+        guest = network("web2")
+        guest("for _ in range(50): listener('0.0.0.0', 80).close()")
+        guest.end()
+        assert network.canald.program.stderr.count("cannot be had") == 1, "a guest fills the log"
     guest = network("web2")
     guest("l = listener('0.0.0.0', 80)")
     connect(published["web2"]).close()
