@@ -13,8 +13,9 @@
  *     the guest won waits for its dummy, or for the end of that process.
  *
  * Ownership and threads: the poller that owns the channel.
- * Failure: without a free number or descriptor, connections wait in the kernel,
- * and are asked for again from time to time (sock_starve()).
+ * Failure: without a free number, chunk or descriptor, connections wait in the kernel,
+ * connectors in listener->pending, and are asked for again from time to time
+ * (sock_starve()).
  */
 #include <errno.h>
 #include <string.h>
@@ -228,7 +229,10 @@ bool listen_rx(struct sock *l)
 			return false;
 		}
 		to = next_taker(l);
-		number = channel_take_number(to->channel);
+		number = sock_rx_prepare(to, sizeof(struct canal_accept)) <
+					 sizeof(struct canal_accept)
+				 ? CANAL_NONE
+				 : channel_take_number(to->channel);
 		if (number == CANAL_NONE)
 			sock_starve(l);
 		if (number == CANAL_NONE || !accept_one(l, to, number))

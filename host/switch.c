@@ -171,7 +171,7 @@ static struct sock *make_server(struct sock *l, const struct sock *client)
 	return a;
 }
 
-/* False: the listener has no room now. */
+/* False: the listener has no room now, or no number or chunk: it is tried again. */
 static bool join(struct sock *s, struct sock *l)
 {
 	struct sock *a;
@@ -183,10 +183,12 @@ static bool join(struct sock *s, struct sock *l)
 		if (sock_rx_park(l))
 			return false;
 	}
-	a = make_server(l, s);
+	a = sock_rx_prepare(l, sizeof(struct canal_accept)) < sizeof(struct canal_accept)
+		    ? NULL
+		    : make_server(l, s);
 	if (!a) {
-		sock_connected(s, -ECONNREFUSED);
-		return true;
+		sock_starve(l);
+		return false;
 	}
 	a->joined = s;
 	s->joined = a;
@@ -213,6 +215,8 @@ bool switch_connect(struct sock *s, const struct canal_addr *to)
 	}
 	l = table_find(s->channel->poller, SOCK_STREAM, to);
 	if (!l || l->state != CANAL_SOCK_LISTENING || s->domain != to->family)
+		return false;
+	if (!l->channel->free_count) /* no number: it waits among the kernel's */
 		return false;
 	if (!name_client(s, to))
 		return false;
