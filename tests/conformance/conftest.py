@@ -18,6 +18,8 @@ from fixtures import *  # noqa: F401,E402,F403
 CLONE_NEWNET = 0x40000000
 
 
-def pytest_sessionstart():
-    if os.geteuid() == 0 and ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0:
+def pytest_sessionstart(session):
+    session.config.own_network = (os.geteuid() == 0
+                                  and ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0)
+    if session.config.own_network:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
