@@ -15,7 +15,9 @@
  *  2. From then on canald makes no call on it: the guest may take O_NONBLOCK away, and
  *     may hold its lock (a send from memory that never comes). It is closed where
  *     closing may wait.
- *  3. Connections that canald has accepted, and no process has taken, are connected to
+ *  3. canald is not the owner of its file: a guest can choose the signal (F_SETSIG),
+ *     and the kernel sends it with the rights of who made himself the owner.
+ *  4. Connections that canald has accepted, and no process has taken, are connected to
  *     the listener once more, and pumped.
  *
  * Ownership and threads: the poller that owns the channel.
@@ -151,6 +153,7 @@ static void let_go(struct sock *s)
 {
 	s->given = true;
 	sock_unwatch(s);
+	urgent_forget(s);
 	sock_unmark_rx(s);
 	sock_unstarve(s);
 	if (s->type == SOCK_STREAM)

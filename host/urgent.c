@@ -148,6 +148,11 @@ void urgent_accepted(struct sock *s)
 	in_line(s->fd, 1);
 }
 
+void urgent_forget(struct sock *s)
+{
+	(void)fcntl(s->fd, F_SETOWN, 0);
+}
+
 void urgent_guard(struct engine_op *const *ops, uint32_t count)
 {
 	guarded.count = 0;

@@ -20,6 +20,8 @@ void urgent_listen(void);
 /* The stream that the kernel has for @s: SIGURG comes for it. It is new, or accepted. */
 void urgent_watch(struct sock *s);
 void urgent_accepted(struct sock *s);
+/* It is given to a guest: no signal of its file is for canald any more. */
+void urgent_forget(struct sock *s);
 
 /*
  * What is about to be received: SIGURG ends it, also between here and the system

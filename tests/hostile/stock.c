@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -416,6 +417,37 @@ static void shared_kernel(uint64_t seed)
 	guest_close(&g);
 }
 
+/* One whose connect() failed was canald's to be signalled for: SIGKILL, as we would have it. */
+static void signals_of_kernel(void)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct guest g;
+	struct stock s;
+	uint32_t l, n;
+	int fd;
+
+	stock_open(&g, &s);
+	l = guest_listener(&g, 8);
+	n = guest_number(&g);
+	post(&g, CANAL_INR_SOCKET, n, AF_INET, SOCK_STREAM, 0, 1);
+	if (!guest_connect(&g, n, loopback(htons(1))))
+		fail("somebody listens at port 1");
+	fd = kernel_of(&g, n, guest_sock(&g, n)->generation);
+	if (fd >= 0) { /* a guest with addresses gets none */
+		to.sin_port = guest_sock(&g, l)->local.port;
+		fcntl(fd, F_SETSIG, SIGKILL);
+		fcntl(fd, F_SETFL, O_ASYNC);
+		if (connect(fd, (struct sockaddr *)&to, sizeof(to)))
+			fail("connect: %s", strerror(errno));
+		(void)send(fd, "x", 1, MSG_OOB | MSG_NOSIGNAL);
+		close(fd);
+	}
+	guest_sync(&g);
+	stock_close(&s);
+	guest_close(&g);
+}
+
 /* What is on its way to one who does not read is no more than one answer's. */
 static void on_their_way(void)
 {
@@ -458,5 +490,6 @@ void run_stock(uint64_t seed)
 		unread();
 		on_their_way();
 		shared_kernel(seed + (uint64_t)i);
+		signals_of_kernel();
 	}
 }
