@@ -27,6 +27,7 @@
 #include "internal.h"
 #include "lock.h"
 #include "paths.h"
+#include "resolve.h"
 #include "stock.h"
 #include "sys.h"
 #include "twin.h"
@@ -222,6 +223,8 @@ void channel_after_fork(void)
 	handover_after_fork();
 	async_after_fork();
 	fd_room_after_fork();
+	order_after_fork();
+	later_after_fork();
 	canal_write_once(&the_channel.client, 0);
 }
 

@@ -24,6 +24,7 @@
 #include <sys/eventfd.h>
 
 #include "epoll_set.h"
+#include "sys.h"
 
 /* canal_wait.sock of a set's slot: no socket, and not "any". */
 #define SLOT_OF_SET 0xfffffffeu
@@ -63,24 +64,24 @@ void set_nudge(struct epoll_set *es, int epfd)
 	static const uint64_t one = 1;
 	int saved_errno = errno;
 	int fd = canal_read_once(&es->nudge_fd);
+	long err;
 
 	if (fd < 0)
 		fd = nudge_make(es, epfd);
-	if (fd < 0 || real(write)(fd, &one, sizeof(one)) < 0)
-		guest_log("epoll: a wake-up failed: error %d", errno);
+	err = sys_call4(SYS_write, fd, &one, sizeof(one), 0);
+	if (err < 0)
+		guest_log("epoll: a wake-up failed: error %ld", -err);
 	errno = saved_errno;
 }
 
 void set_settle(struct epoll_set *es)
 {
-	int saved_errno = errno;
 	char bytes[256];
 
-	while (real(read)(es->bell_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
+	while (sys_call4(SYS_read, es->bell_fd, bytes, sizeof(bytes), 0) == (long)sizeof(bytes))
 		;
 	if (es->nudge_fd >= 0)
-		(void)!real(read)(es->nudge_fd, bytes, 8);
-	errno = saved_errno;
+		(void)sys_call4(SYS_read, es->nudge_fd, bytes, 8, 0);
 }
 
 int set_strip(struct epoll_set *es, struct epoll_event *ev, int count)

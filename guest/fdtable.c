@@ -330,5 +330,5 @@ void fd_close_own(int fd)
 		return;
 	if (fd < (int)FD_MAX)
 		(void)canal_fetch_and(&own_map[fd / 64], ~(1ull << (fd % 64)));
-	real(close)(fd);
+	sys_close(fd); /* no place to be cancelled at */
 }

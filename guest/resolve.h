@@ -81,4 +81,8 @@ int dns_query_domain(struct __res_state *state, const char *name, const char *do
 int dns_search(struct __res_state *state, const char *name, int class, int type,
 	       unsigned char *answer, int room);
 
+/* In a forked child. */
+void order_after_fork(void);
+void later_after_fork(void);
+
 #endif

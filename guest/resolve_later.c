@@ -145,6 +145,16 @@ static int worker_start(void)
 	return error && !queue.threads ? -error : 0;
 }
 
+/* The threads are the parent's, and so are the requests. */
+void later_after_fork(void)
+{
+	queue.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	queue.done = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	queue.first = NULL;
+	queue.end = &queue.first;
+	queue.threads = 0;
+}
+
 /* --- the calls ----------------------------------------------------------------------- */
 
 /* Under the lock. */

@@ -117,6 +117,12 @@ static void order_read(void)
 	names.read = true;
 }
 
+void order_after_fork(void)
+{
+	/* another thread of the parent may have had it */
+	names.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
 /* --- libc --------------------------------------------------------------------- */
 
 /* Under the lock: libc looks at the files alone, or does everything. */

@@ -23,13 +23,13 @@
 #include <netinet/in.h>
 
 #include <canal/vsocket.h>
-#include <sched.h>
 
 #include "addr.h"
 #include "data.h"
 #include "handover.h"
 #include "internal.h"
 #include "keep.h"
+#include "sys.h"
 #include "twin.h"
 #include "user.h"
 
@@ -93,12 +93,10 @@ static bool grant_try(struct channel *ch, uint32_t *ret_n)
 
 static void grant_pause(unsigned int tries)
 {
-	const struct timespec moment = { .tv_nsec = GRANT_SLEEP_NS };
-
 	if (tries < GRANT_YIELDS)
-		sched_yield();
+		sys_yield();
 	else
-		nanosleep(&moment, NULL);
+		(void)wait_nap(GRANT_SLEEP_NS);
 }
 
 /*

@@ -365,6 +365,28 @@ static void cancelled(void)
 	}
 }
 
+/* Only by name, as well. A child has none of its parent's threads. */
+static void background_of_child(void)
+{
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM };
+	struct gaicb slow[8], *list[8], one = { .ar_name = "one.example.test", .ar_request = &hints };
+	pid_t pid;
+
+	for (int i = 0; i < 8; i++) {
+		slow[i] = (struct gaicb){ .ar_name = "silent.example.test", .ar_request = &hints };
+		list[i] = &slow[i];
+	}
+	TELL(getaddrinfo_a(GAI_NOWAIT, list, 8, NULL));
+	pid = NEED(fork());
+	if (!pid) {
+		TELL(getaddrinfo_a(GAI_WAIT, (struct gaicb *[]){ &one }, 1, NULL));
+		say_list(one.ar_result);
+		fflush(stdout);
+		_exit(0);
+	}
+	say_child("child", pid);
+}
+
 /* At whatever point: nothing that the next one needs is kept by who is gone. */
 static void cancelled_at_once(void)
 {
@@ -396,6 +418,7 @@ const struct call_case cases[] = {
 	{ "dns", dns },
 	{ "threads", threads },
 	{ "cancelled", cancelled, .only_named = true },
+	{ "background_of_child", background_of_child, .only_named = true },
 	{ "cancelled_at_once", cancelled_at_once },
 };
 const size_t case_count = COUNT(cases);

@@ -177,6 +177,16 @@ def test_cancellation(lan, service, programs, bin_dir):
     assert programs.run(guest(canald, argv, prefix), seconds=SECONDS).stdout == native.stdout
 
 
+def test_background_of_child(lan, service, programs, bin_dir):
+    """A child of one who waits for eight names in the background has a name looked up there, too."""
+    canald = service()
+    prefix = lan.prefix(hosts=GUEST_HOSTS)
+    argv = [bin_dir / "calls_resolver", "4", "background_of_child"]
+    native = programs.run([*prefix, *argv], seconds=SECONDS)
+    assert "192.0.2.1" in native.stdout
+    assert programs.run(guest(canald, argv, prefix), seconds=SECONDS).stdout == native.stdout
+
+
 def test_without_canald(lan, service, programs):
     """Allowed: libc asks, as natively. Denied: the guest's files alone."""
     canald = service()
