@@ -3,7 +3,9 @@
 #include "calls.h"
 
 #include <linux/close_range.h>
+#include <sys/pidfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static char data[64];
 
@@ -229,7 +231,42 @@ static void out_of_descriptors(void)
 	TELL(accept(fd, NULL, NULL) == low);
 }
 
+static int open_of(pid_t pid)
+{
+	return (int)NEED(syscall(SYS_pidfd_open, pid, 0));
+}
+
+/* By pidfd_getfd(): one's own, and one that only a child has. */
+static void fetched(void)
+{
+	int fd[2], own[2], way[2], other, got;
+	pid_t pid;
+
+	stream_pair(own);
+	got = NEED(pidfd_getfd(open_of(getpid()), own[0], 0));
+	TELL(send(got, "own", 3, 0));
+	recv_all(own[1], data, 3);
+	close(own[0]);
+	TELL(send(got, "still", 5, 0));
+	recv_all(own[1], data, 5);
+	TELL(pidfd_getfd(open_of(getpid()), 77, 0));
+	NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
+	pid = NEED(fork());
+	if (!pid) {
+		stream_pair(fd);
+		send_all(fd[0], "before", 6);
+		send_all(way[1], fd, sizeof(fd));
+		recv_all(fd[1], data, 6 + 5);
+		_exit(memcmp(data, "beforeafter", 11) != 0);
+	}
+	recv_all(way[0], fd, sizeof(fd));
+	other = NEED(pidfd_getfd(open_of(pid), fd[0], 0));
+	TELL(send(other, "after", 5, 0));
+	say_child("child", pid);
+}
+
 const struct call_case cases[] = {
+	{ "fetched", fetched },
 	{ "dup_calls", dup_calls },
 	{ "dup_refused", dup_refused },
 	{ "dup_onto_socket", dup_onto_socket },
