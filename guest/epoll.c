@@ -474,23 +474,62 @@ static int nests_wait(const struct epoll_set *es, int epfd, struct epoll_event *
 			return n;
 		nests_refresh();
 		n = kernel_wait(epfd, ev, max, &now, NULL);
-	} while (!n);
+	} while (!n && !is_shared(es));
 	return n;
+}
+
+static int unshared_wait(const struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+			 const struct timespec *timeout, const sigset_t *mask)
+{
+	return es && es->nests && timeout_is_valid(timeout)
+		       ? nests_wait(es, epfd, ev, max, timeout, mask)
+		       : kernel_wait(epfd, ev, max, timeout, mask);
+}
+
+/*
+ * A wait before the set has its part in the region: no bell is for it. Who makes that
+ * part, as another thread adds the first canal socket, wakes those who are here.
+ *
+ * Return: as epoll_wait(), or 0 before its time with a set that is shared now.
+ */
+static int early_wait(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
+		      const struct timespec *timeout, const sigset_t *mask)
+{
+	int n = 0;
+
+	/* E3 store-load: counted before the look at the number; pairs with set_make() */
+	(void)canal_fetch_add(&es->early, 1u);
+	if (!is_shared(es))
+		n = unshared_wait(es, epfd, ev, max, timeout, mask);
+	if (canal_read_once(&es->early)) /* not closed under us */
+		(void)canal_fetch_add(&es->early, -1u);
+	if (likely(!is_shared(es)))
+		return n;
+	set_rouse(es);
+	return n > 0 ? set_strip(es, ev, n) : n;
 }
 
 int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timespec *timeout,
 		  const sigset_t *mask)
 {
 	struct epoll_set *es = es_of(epfd);
-	bool waits;
+	bool waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
+	struct timespec left;
+	int64_t deadline;
 	int n;
 
 	if (unlikely(es && es->nests))
 		nests_refresh();
-	if (!is_shared(es))
-		return es && es->nests && timeout_is_valid(timeout)
-			       ? nests_wait(es, epfd, ev, max, timeout, mask)
-			       : kernel_wait(epfd, ev, max, timeout, mask);
+	if (!is_shared(es)) {
+		if (!es || !waits || !timeout_is_valid(timeout))
+			return unshared_wait(es, epfd, ev, max, timeout, mask);
+		deadline = deadline_of(timeout);
+		n = early_wait(es, epfd, ev, max, timeout, mask);
+		if (n || !is_shared(es))
+			return n;
+		timeout = time_left(deadline, &left);
+		waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
+	}
 	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*ev) || !timeout_is_valid(timeout))
 		return -EINVAL;
 	if (USER_ONCE(user_writable, ev, sizeof(*ev)))
@@ -501,7 +540,6 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 			return n;
 	}
 	wait_arrival(&the_channel);
-	waits = !timeout || timeout->tv_sec || timeout->tv_nsec;
 	for (;;) {
 		n = look_once(es, epfd, ev, max, waits);
 		if (likely(!canal_read_once(&handover_met)))
@@ -520,6 +558,18 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 bool epoll_is_ours(int fd)
 {
 	return is_shared(es_of(fd));
+}
+
+bool epoll_watched(int fd)
+{
+	struct epoll_set *es = es_of(fd);
+
+	if (es && !es->nested && !is_shared(es)) {
+		es->nested_fd = fd;
+		/* E3 store-load: the mark before the look at the number; pairs with set_make() */
+		canal_store_fence(&es->nested, true);
+	}
+	return is_shared(es);
 }
 
 bool epoll_peek(int epfd, enum set_when when)

@@ -24,10 +24,14 @@
 #include <sys/eventfd.h>
 
 #include "epoll_set.h"
+#include "lock.h"
 #include "sys.h"
 
 /* canal_wait.sock of a set's slot: no socket, and not "any". */
 #define SLOT_OF_SET 0xfffffffeu
+/* A nudge wakes one, and not surely one of those who slept before the set was made. */
+#define ROUSE_SPARE 64
+#define SLEEPERS_MAX 4096
 /* Few enough that the bell never fills, which would cost its edge. */
 #define DRAIN_EVERY 8
 
@@ -74,6 +78,21 @@ void set_nudge(struct epoll_set *es, int epfd)
 	errno = saved_errno;
 }
 
+/* Each passes it on. The count is an end to it: one that was cancelled never comes. */
+void set_rouse(struct epoll_set *es)
+{
+	static const uint64_t one = 1;
+	uint32_t left = canal_read_once(&es->rouse);
+	long error;
+
+	if (likely(!left) || !canal_read_once(&es->early))
+		return;
+	canal_write_once(&es->rouse, left - 1);
+	error = sys_call4(SYS_write, es->nudge_fd, &one, sizeof(one), 0);
+	if (error < 0)
+		guest_log("epoll: a wake-up failed: error %d", (int)-error);
+}
+
 void set_settle(struct epoll_set *es)
 {
 	char bytes[256];
@@ -97,7 +116,9 @@ int set_strip(struct epoll_set *es, struct epoll_event *ev, int count)
 			if (canal_fetch_add(&set_shared(es)->wakes, 1u) % DRAIN_EVERY ==
 			    DRAIN_EVERY - 1)
 				set_settle(es);
-		} else if (tag != tag_of(&tag_nudge)) {
+		} else if (tag == tag_of(&tag_nudge)) {
+			set_rouse(es);
+		} else {
 			ev[kept++] = ev[i];
 		}
 	}
@@ -158,6 +179,19 @@ static int doorbell_make(struct epoll_set *es, int epfd, uint32_t *ret_slot)
 	return 0;
 }
 
+/* Who sleeps already has no part in the set: those come back, and sleep again as its sleepers. */
+static void early_wake(struct epoll_set *es, int epfd)
+{
+	uint32_t early = canal_read_once(&es->early);
+
+	if (!early)
+		return;
+	if (early > SLEEPERS_MAX)
+		early = SLEEPERS_MAX;
+	canal_write_once(&es->rouse, 2 * early + ROUSE_SPARE);
+	set_nudge(es, epfd);
+}
+
 /**
  * set_make() - give an epoll instance its part in the region
  *
@@ -187,10 +221,14 @@ int set_make(struct epoll_set *es, int epfd)
 	es->serial = ch->set[number].serial;
 	es->client = ch->client;
 	es->dead = false;
-	/* E2 release: the set before its number; pairs with es_of() in epoll.c */
-	canal_store_release(&es->number, number);
+	/*
+	 * E2 release: the set before its number; pairs with es_of() in epoll.c.
+	 * E3 store-load: the number before the look for sleepers; pairs with early_wait()
+	 */
+	canal_store_fence(&es->number, number);
 	if (es->nested)
 		set_nest(es, epfd);
+	early_wake(es, epfd);
 	return 0;
 }
 

@@ -26,11 +26,13 @@ struct epoll_set {
 	uint32_t twins;  /* of them those that are twins of canal sockets (twin.c), ever */
 	uint32_t calls;
 	uint32_t wakes;
-	int nested_fd; /* the number that was given then */
-	bool nested;   /* somebody watches this epoll descriptor */
-	bool nests;    /* it watches, or did, other epoll descriptors */
-	bool edges;    /* something of the kernel's is told of once only: EPOLLET, EPOLLONESHOT */
-	bool dead;     /* canald's end was told to all members */
+	uint32_t early; /* threads that began to sleep before the set was made */
+	uint32_t rouse; /* how often those may still be woken */
+	int nested_fd;  /* the number that was given then */
+	bool nested;    /* somebody watches this epoll descriptor */
+	bool nests;     /* it watches, or did, other epoll descriptors */
+	bool edges;     /* something of the kernel's is told of once only: EPOLLET, EPOLLONESHOT */
+	bool dead;      /* canald's end was told to all members */
 	struct member *members;
 };
 
@@ -92,6 +94,8 @@ uint32_t set_high(void);
 
 /* Makes the kernel's epoll instance readable for one look. */
 void set_nudge(struct epoll_set *es, int epfd);
+/* Wakes one more of those who slept before the set was made. */
+void set_rouse(struct epoll_set *es);
 /* Removes our own descriptors' events; notices the end of canald. */
 int set_strip(struct epoll_set *es, struct epoll_event *ev, int count);
 /* Makes our own descriptors unreadable: who does so must look afterwards. */
@@ -172,6 +176,8 @@ static inline bool set_is_foreign(const struct epoll_set *es)
 void epoll_twin(int epfd, int op, int fd, struct epoll_event *ev);
 /* Whether @fd is an epoll descriptor with canal sockets in it. */
 bool epoll_is_ours(int fd);
+/* The same; and where it has none yet, who waits for it in the kernel will hear of one. */
+bool epoll_watched(int fd);
 bool epoll_peek(int epfd, enum set_when when);
 void epoll_settle(int epfd);
 

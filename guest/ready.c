@@ -509,7 +509,7 @@ int ready_poll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 bool ready_poll_ours(const struct pollfd *fds, nfds_t count)
 {
 	for (nfds_t i = 0; i < count; i++)
-		if (fd_sock(fds[i].fd) || epoll_is_ours(fds[i].fd))
+		if (fd_sock(fds[i].fd) || epoll_watched(fds[i].fd))
 			return true;
 	return false;
 }

@@ -163,7 +163,7 @@ bool ready_select_ours(int n, const fd_set *rd, const fd_set *wr, const fd_set *
 		for (; bits; bits &= bits - 1) {
 			int fd = word * WORD_BITS + __builtin_ctzl(bits);
 
-			if (fd_sock(fd) || epoll_is_ours(fd))
+			if (fd_sock(fd) || epoll_watched(fd))
 				return true;
 		}
 	}
