@@ -13,7 +13,7 @@
 
 #include "machine.h"
 
-#define ANSWER_MS 10000
+#define ANSWER_MS 15000
 
 const char *socket_path;
 char *only;
@@ -98,30 +98,48 @@ struct canal_local packet_of(uint16_t type)
 				     .version = CANAL_WIRE_VERSION };
 }
 
-int conn_answer(int conn, struct canal_local *packet, int fds[2])
+ssize_t conn_receive(int conn, void *packet, size_t len, int fds[CANAL_LOCAL_FDS],
+		     unsigned int *ret_count)
 {
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
 	} control;
-	struct iovec iov = { packet, sizeof(*packet) };
+	struct iovec iov = { packet, len };
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
 			      .msg_control = &control,
 			      .msg_controllen = sizeof(control) };
 	struct pollfd pfd = { .fd = conn, .events = POLLIN };
-	ssize_t len;
+	const struct cmsghdr *c;
+	ssize_t got;
 
-	fds[0] = fds[1] = -1;
+	*ret_count = 0;
 	if (poll(&pfd, 1, ANSWER_MS) != 1)
 		fail("canald does not answer");
-	len = recvmsg(conn, &msg, MSG_CMSG_CLOEXEC);
+	got = recvmsg(conn, &msg, MSG_CMSG_CLOEXEC);
+	if (got <= 0)
+		return got ? -errno : 0;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c) {
+		*ret_count = (unsigned int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), *ret_count * sizeof(int));
+	}
+	return got;
+}
+
+int conn_answer(int conn, struct canal_local *packet, int fds[2])
+{
+	int came[CANAL_LOCAL_FDS];
+	unsigned int count;
+	ssize_t len = conn_receive(conn, packet, sizeof(*packet), came, &count);
+
+	for (unsigned int i = 0; i < 2; i++)
+		fds[i] = i < count ? came[i] : -1;
 	if (len <= 0)
-		return len ? -errno : -ECONNRESET;
+		return len ? (int)len : -ECONNRESET;
 	if (len != sizeof(*packet))
 		fail("an answer of %zd bytes", len);
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-		memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
 	return packet->type == CANAL_LOCAL_WELCOME ? 0 : -ECONNREFUSED;
 }
 

@@ -80,6 +80,9 @@ int conn_open(void);
 int conn_dial(int type);
 /* Sends what it is given, with descriptors; 0 or -errno. */
 int conn_send(int conn, const void *packet, size_t len, const int *fds, unsigned int fd_count);
+/* One message, and what descriptors came with it; its length, 0 at the end, or -errno. */
+ssize_t conn_receive(int conn, void *packet, size_t len, int fds[CANAL_LOCAL_FDS],
+		     unsigned int *ret_count);
 /* WELCOME or REFUSED; 0 or -errno (-ECONNRESET: closed without answer). */
 int conn_answer(int conn, struct canal_local *packet, int fds[2]);
 struct canal_local packet_of(uint16_t type);

@@ -2,7 +2,6 @@
 /* QEMU's end of the ivshmem server, the mailbox, and channels in RAM: see machine.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -44,27 +43,12 @@ int machine_dial(void)
 
 int machine_hear(int conn, int64_t *ret_number, int *ret_fd)
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { ret_number, sizeof(*ret_number) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = &control,
-			      .msg_controllen = sizeof(control) };
-	struct pollfd pfd = { .fd = conn, .events = POLLIN };
-	ssize_t len;
+	int fds[CANAL_LOCAL_FDS];
+	unsigned int count;
+	ssize_t len = conn_receive(conn, ret_number, sizeof(*ret_number), fds, &count);
 
-	*ret_fd = -1;
-	if (poll(&pfd, 1, ANSWER_MS) != 1)
-		fail("canald does not answer QEMU");
-	len = recvmsg(conn, &msg, MSG_CMSG_CLOEXEC);
-	if (len != sizeof(*ret_number))
-		return -ECONNRESET;
-	if (CMSG_FIRSTHDR(&msg))
-		memcpy(ret_fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
-	return 0;
+	*ret_fd = count ? fds[0] : -1;
+	return len == sizeof(*ret_number) ? 0 : -ECONNRESET;
 }
 
 /* False: another one is there, for as long as canald has not noticed its end. */

@@ -21,27 +21,10 @@ struct stock {
 /* One packet of canald, and its descriptors in @fds; how many, -1: there is none. */
 static int packet_take(struct guest *g, struct canal_local *packet, int fds[CANAL_LOCAL_FDS])
 {
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(CANAL_LOCAL_FDS * sizeof(int))];
-	} control;
-	struct iovec iov = { packet, sizeof(*packet) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = &control,
-			      .msg_controllen = sizeof(control) };
-	struct pollfd pfd = { .fd = g->conn, .events = POLLIN };
-	const struct cmsghdr *c;
-	size_t len;
+	unsigned int count;
+	ssize_t len = conn_receive(g->conn, packet, sizeof(*packet), fds, &count);
 
-	if (poll(&pfd, 1, WAIT_MS) != 1 ||
-	    recvmsg(g->conn, &msg, MSG_CMSG_CLOEXEC) != sizeof(*packet))
-		return -1;
-	c = CMSG_FIRSTHDR(&msg);
-	len = c ? c->cmsg_len - CMSG_LEN(0) : 0;
-	if (c)
-		memcpy(fds, CMSG_DATA(c), len);
-	return (int)(len / sizeof(int));
+	return len == sizeof(*packet) ? (int)count : -1;
 }
 
 /* Asks for @wanted near ends; how many came. */

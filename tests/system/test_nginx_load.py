@@ -86,15 +86,21 @@ def _reload(nginx):
                      and not children(nginx.pid) & before, "new workers", seconds=40)
 
 
+def _begin_download(client, port, file, copy):
+    """A curl that takes its time; its first bytes are there."""
+    curl = client.start(["curl", "--silent", "--show-error", "--fail", "--limit-rate", "60M",
+                         "--output", copy, servers.url(port, file.name)])
+    curl.wait_until(copy.exists, "first bytes")
+    return curl
+
+
 def test_reload_with_transfer(server, client, work_dir, files_dir, big_file, free_port, traffic):
     """A transfer that began before a reload is finished by the old worker."""
     port = free_port()
     nginx = servers.nginx(server, work_dir, port, files_dir)
     copy = work_dir / "copy"
     with traffic(big_file.length):
-        curl = client.start(["curl", "--silent", "--show-error", "--fail", "--limit-rate", "60M",
-                             "--output", copy, servers.url(port, big_file.name)])
-        curl.wait_until(copy.exists, "first bytes")
+        curl = _begin_download(client, port, big_file, copy)
         before = children(nginx.pid)
         nginx.send_signal(signal.SIGHUP)
         nginx.wait_until(lambda: len(children(nginx.pid) - before) == len(before), "new workers")
@@ -108,9 +114,7 @@ def test_quit_finishes_transfer(server, client, work_dir, files_dir, big_file, f
     nginx = servers.nginx(server, work_dir, port, files_dir)
     copy = work_dir / "copy"
     with traffic(big_file.length):
-        curl = client.start(["curl", "--silent", "--show-error", "--fail", "--limit-rate", "60M",
-                             "--output", copy, servers.url(port, big_file.name)])
-        curl.wait_until(copy.exists, "first bytes")
+        curl = _begin_download(client, port, big_file, copy)
         nginx.send_signal(signal.SIGQUIT)
         assert curl.wait(60) == 0, curl.describe()
         assert nginx.wait(20) == 0, nginx.describe()
