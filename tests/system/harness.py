@@ -10,6 +10,7 @@ A program writes to files, never to pipes, so that a talkative server cannot sta
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOOK_MS = 10
 STOP_SECONDS = 10
 LOG_TAIL = 6000
+IO_URING_SETUP, IO_URING_PARAMS_LEN = 425, 120  # the number of the call, and of its argument's bytes
 # What nginx, Apache, haproxy, the shell and sanitizers print when a process crashed.
 CRASH = re.compile(r".*(exited on signal|exit signal|Segmentation fault|Aborted|core dumped"
                    r"|exited with code 1(?:34|35|36|39)|ERROR: \w+Sanitizer|WARNING: ThreadSanitizer).*")
@@ -371,6 +373,15 @@ def is_bound(port, protocol):
     pattern = re.compile(rf"^ *\d+: [0-9A-F]+:{port:04X} \S+ {wanted_state} ", re.MULTILINE)
     return any(pattern.search(pathlib.Path(f"/proc/net/{table}").read_text())
                for table in (protocol, f"{protocol}6"))
+
+
+def io_uring_works():
+    """A kernel may not have it, and a container's filter may forbid it: canald's engine is epoll then."""
+    libc = ctypes.CDLL(None)
+    fd = libc.syscall(IO_URING_SETUP, 1, ctypes.create_string_buffer(IO_URING_PARAMS_LEN))
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
 
 
 def children(pid):

@@ -43,6 +43,8 @@ def service(request, canal_off, session_dir):
             pytest.skip("--canal-off")
         yield None
         return
+    if "io_uring" in request.param and not harness.io_uring_works():
+        pytest.skip("no io_uring here")
     canald = start_service(request.getfixturevalue("bin_dir"), session_dir, request.param,
                            SERVICES[request.param])
     try:
