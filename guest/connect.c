@@ -60,7 +60,8 @@ static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_i
 		return nonblock ? -EALREADY : 1;
 	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
 		return connect_result(ref.s);
-	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING)
+	/* also one that was reset: it is so until it is dissolved */
+	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING || state == CANAL_SOCK_CLOSED)
 		return -EISCONN;
 	connect_mark(ref.s);
 	ret = channel_post(ch, inr);

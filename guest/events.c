@@ -76,7 +76,9 @@ static short events_of_stream(struct canal_sock *s, short events)
 	mask = events_of_end(shut, !connecting && state != CANAL_SOCK_CONNECTED);
 	if (connecting)
 		return mask;
-	if ((events & EVENTS_IN) && rx_has(s, rx_lowat(s) - 1 + urgent_alone(s)))
+	/* connections are left in RX of a listener that was shut down */
+	if ((events & EVENTS_IN) && state != CANAL_SOCK_OPEN &&
+	    rx_has(s, rx_lowat(s) - 1 + urgent_alone(s)))
 		mask |= EVENTS_IN;
 	if (events & POLLPRI)
 		mask |= events_of_urgent(s);

@@ -335,6 +335,8 @@ int socket_listen(struct sock_ref ref, int backlog)
 
 	if (ref.type != SOCK_STREAM)
 		return -EOPNOTSUPP;
+	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
+		return -EINVAL; /* until connect() has told how it ended */
 	ret = twin_apart() ? listen_both(ref, &inr) : socket_call(ref, &inr);
 	if (ret == 0) /* after a shutdown() of a listener it listens again */
 		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RD + 1));

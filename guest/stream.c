@@ -562,7 +562,7 @@ static size_t recv_enough(const struct recv_job *job)
 {
 	uint64_t half = canal_read_once(&job->s->rx.limit) / 2;
 
-	if (!(job->flags & MSG_WAITALL)) {
+	if (!(job->flags & MSG_WAITALL) || !job->total) {
 		size_t lowat = rx_lowat(job->s);
 
 		return lowat < job->total || !job->total ? lowat : job->total;
@@ -644,6 +644,15 @@ static ssize_t recv_queued(struct canal_sock *s, uint32_t n, const struct iovec 
 	return errqueue_recv(s, n, &m, flags);
 }
 
+/* Or one that was shut down: it is as if new, but connections may be left in RX. */
+static bool is_listener(const struct canal_sock *s)
+{
+	uint32_t state = canal_load_acquire(&s->state);
+
+	return state == CANAL_SOCK_LISTENING ||
+	       (state == CANAL_SOCK_OPEN && canal_load_acquire(&s->rx.closed));
+}
+
 ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec *iov, int count,
 			   int flags)
 {
@@ -662,7 +671,7 @@ ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec 
 		return total;
 	if (flags & MSG_ERRQUEUE)
 		return recv_queued(s, n, iov, count, flags);
-	if (canal_read_once(&s->state) == CANAL_SOCK_LISTENING)
+	if (is_listener(s))
 		return -ENOTCONN;
 	if (flags & MSG_OOB)
 		return recv_urgent(s, iov, (size_t)total, flags);

@@ -293,6 +293,9 @@ int sock_bind(struct sock *s, const struct canal_addr *a)
 		return -EAFNOSUPPORT;
 	if (!privilege_port(s->channel->uid, a->port))
 		return -EACCES;
+	/* one that is joined has no port of the kernel's to say so */
+	if (s->type == SOCK_STREAM && s->state == CANAL_SOCK_CONNECTED)
+		return -EINVAL;
 	r = sock_kernel(s);
 	if (r)
 		return r;

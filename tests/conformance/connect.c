@@ -479,6 +479,42 @@ static void dissolve(void)
 	TELL(recv(fd, data, sizeof(data), 0));
 }
 
+/* What a socket has been decides, not what it is good for now. */
+static void states_that_refuse(void)
+{
+	struct name nobody = loopback(0), name;
+	int fd = NEED(socket(family, SOCK_STREAM, 0)), l = listener(&name);
+	struct pollfd shut = { .events = POLLIN | POLLOUT };
+	const int port = port_of(&name);
+	char byte;
+
+	/* refused, and connect() has not told yet */
+	close(listener(&nobody));
+	set_nonblock(fd, true);
+	TELL(connect(fd, sa(&nobody), nobody.len));
+	calls_wait(fd, POLLOUT);
+	TELL(listen(fd, 1));
+	/* reset */
+	fd = connected(1);
+	peer_must("reset 1");
+	wait_end(fd);
+	set_nonblock(fd, true);
+	TELL(connect(fd, sa(&name), name.len));
+	/* connected */
+	fd = connected(2);
+	name = loopback(0);
+	TELL(bind(fd, sa(&name), name.len));
+	TELL(recv(fd, &byte, 0, MSG_WAITALL | MSG_DONTWAIT));
+	/* listened, and has a connection left */
+	peer_must("connect 3 %d %d", family, port);
+	calls_wait(l, POLLIN);
+	TELL(shutdown(l, SHUT_RDWR));
+	TELL(recv(l, &byte, 1, 0));
+	shut.fd = l;
+	TELL(poll(&shut, 1, 0));
+	say("shut down %#x", shut.revents);
+}
+
 static void tell_reserved(const char *what, int fd)
 {
 	struct name name = { .len = sizeof(name.ss) };
@@ -567,6 +603,7 @@ const struct call_case cases[] = {
 	{ "names_before_and_after", names_before_and_after },
 	{ "names_short", names_short },
 	{ "connect_timeout_option", connect_timeout_option },
+	{ "states_that_refuse", states_that_refuse },
 	{ "reserved_ports", reserved_ports },
 	{ "dissolve", dissolve },
 	{ "self_connect", self_connect },

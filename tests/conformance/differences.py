@@ -16,7 +16,6 @@ BY_REASON = {
 DIFFERENCES = {
     **{(subject, case, "both"): reason for reason, subjects in BY_REASON.items()
        for subject, cases in subjects.items() for case in cases},
-    ("connect", "connected_already", "inside"): JOIN,
     ("connect", "rebind_after_close", "inside"): JOIN,
     ("tcp", "deferred_accept", "inside"): JOIN,
     ("options", "inherited_by_accept", "inside"): JOIN,
