@@ -8,6 +8,7 @@ SUBJECTS = {
     "connect": ["4", "6"],
     "control": ["4", "6"],
     "dgram": ["4", "6"],
+    "early": ["4"],
     "endings": ["4"],
     "epolls": ["4"],
     "life": ["4"],
