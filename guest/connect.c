@@ -61,7 +61,8 @@ static int connect_begin(struct channel *ch, struct sock_ref ref, struct canal_i
 	if (canal_read_once(&ref.s->status) & SOCK_CONNECT_BEGUN)
 		return connect_result(ref.s);
 	/* also one that was reset: it is so until it is dissolved */
-	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING || state == CANAL_SOCK_CLOSED)
+	if (state_is_connected(state) || state == CANAL_SOCK_LISTENING ||
+	    state == CANAL_SOCK_CLOSED)
 		return -EISCONN;
 	connect_mark(ref.s);
 	ret = channel_post(ch, inr);
