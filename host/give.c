@@ -152,6 +152,7 @@ static bool may_give(const struct sock *s)
 static void let_go(struct sock *s)
 {
 	s->given = true;
+	privilege_own(s);
 	sock_unwatch(s);
 	urgent_forget(s);
 	sock_unmark_rx(s);

@@ -187,6 +187,8 @@ static bool accept_one(struct sock *l, struct sock *to, uint32_t number)
 		vsock_accepted(s, to, &peer);
 	}
 	s->fd = fd;
+	if (l->shares)
+		privilege_own(s);
 	urgent_accepted(s);
 	if (l->channel->guest)
 		inherit_apply(s);

@@ -290,6 +290,10 @@ int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t l
 		s->lingers = true;
 	if (setsockopt(s->fd, level, name, val, len))
 		return -errno;
+	if (level == SOL_SOCKET && name == SO_REUSEPORT) {
+		s->shares = true;
+		privilege_own(s);
+	}
 	if (level == IPPROTO_TCP && name == TCP_DEFER_ACCEPT)
 		s->deferred = true; /* that it may be off again costs one receive */
 	inherit_note(s, level, name, val, len);

@@ -5,10 +5,12 @@
  * Purpose: a canald that runs as root acts on sockets for users. The kernel
  * checks capabilities of the thread that asks, so a poller gives up all that
  * sockets could use, and what it needs for root's own guests (ports below
- * 1024) is checked here by the guest's uid.
+ * 1024) is checked here by the guest's uid. The kernel lets sockets of one user share
+ * a port (SO_REUSEPORT): those of a guest become its user's.
  *
  * Ownership and threads: privilege_drop() in each poller, for that thread only.
- * Failure: a poller that cannot give them up says so and goes on.
+ * Failure: a poller that cannot give them up says so and goes on. A canald without
+ * CAP_CHOWN that serves others than its own user is one user to the kernel.
  */
 #include <linux/capability.h>
 #include <stdio.h>
@@ -21,8 +23,8 @@
 
 #define PORT_RANGE "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
-/* Ports of root's guests. */
-#define KEPT (1u << CAP_NET_BIND_SERVICE)
+/* Ports of root's guests; sockets of other users' guests. */
+#define KEPT ((1u << CAP_NET_BIND_SERVICE) | (1u << CAP_CHOWN))
 
 void privilege_drop(void)
 {
@@ -57,4 +59,10 @@ static uint16_t first_open_port(void)
 bool privilege_port(uid_t uid, uint16_t port)
 {
 	return !uid || !port || ntohs(port) >= first_open_port();
+}
+
+void privilege_own(const struct sock *s)
+{
+	if (s->channel->uid != geteuid() && !s->channel->guest)
+		(void)!fchown(s->fd, s->channel->uid, (gid_t)-1);
 }

@@ -67,6 +67,7 @@ struct sock {
 	int backlog;
 	int rcvlowat;  /* what the guest asked for, or 0 */
 	bool deferred; /* a listener: connections come with their first bytes */
+	bool shares;   /* SO_REUSEPORT was set: its kernel sockets are its user's */
 	/* in a guest's address space (vsocket.c, vdgram.c) */
 	struct port *port;       /* its entry in the port map; NULL: none */
 	struct publish *rx_from; /* of the datagram being received; NULL: its own */
@@ -123,6 +124,8 @@ struct sock {
 /* privilege.c: canald does nothing for a guest that its user may not do */
 void privilege_drop(void);
 bool privilege_port(uid_t uid, uint16_t port); /* network order */
+/* Its kernel socket is its guest's user's from now on. */
+void privilege_own(const struct sock *s);
 
 /* fds.c: descriptors are finite; when few are left no socket is begun */
 void fds_start(void);
