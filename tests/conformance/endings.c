@@ -302,6 +302,17 @@ static void shutdown_twice(void)
 	TELL(send(fd, "x", 1, MSG_NOSIGNAL));
 }
 
+/* Nobody will read it. */
+static void data_behind_both_ends(void)
+{
+	int fd = connected(1);
+
+	TELL(shutdown(fd, SHUT_RDWR));
+	peer_tell("recv 1 10 0");
+	peer_tell("send 1 %d late", MSG_NOSIGNAL);
+	peer_tell("getopt 1 %d %d", SOL_SOCKET, SO_ERROR);
+}
+
 static void shutdown_after_the_end(void)
 {
 	int fd = connected(1);
@@ -529,6 +540,7 @@ const struct call_case cases[] = {
 	{ "half_close_read", half_close_read },
 	{ "bytes_after_shut_read", bytes_after_shut_read },
 	{ "shutdown_twice", shutdown_twice },
+	{ "data_behind_both_ends", data_behind_both_ends },
 	{ "shutdown_after_the_end", shutdown_after_the_end },
 	{ "shutdown_states", shutdown_states },
 	{ "listener_listens_again", listener_listens_again },
