@@ -330,10 +330,17 @@ static bool wants_int(int level, int name)
 	       !(level == IPPROTO_TCP && name == TCP_CONGESTION);
 }
 
+/* What Linux asks CAP_NET_ADMIN for: no guest has it on the host. */
+static bool is_privileged(int level, int name)
+{
+	return level == SOL_SOCKET &&
+	       (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE || name == SO_MARK);
+}
+
 int option_set(struct sock_ref ref, int level, int name, const void *value, socklen_t len)
 {
 	uint64_t *limit = level == SOL_SOCKET ? timeout_of(ref.s, name) : NULL;
-	int ret = refuse(ref, level, name);
+	int ret = is_privileged(level, name) ? -EPERM : refuse(ref, level, name);
 
 	if (ret)
 		return ret;

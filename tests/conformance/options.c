@@ -2,9 +2,11 @@
 /* getsockopt and setsockopt: read back, before and after connect, and what is refused. */
 #include "conformance.h"
 
+#include <linux/capability.h>
 #include <linux/errqueue.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <sys/syscall.h>
 
 /* Linux has them in headers that do not go together with the above. */
 #ifndef SO_INCOMING_NAPI_ID
@@ -467,6 +469,26 @@ static void out_queue_counts_what_the_peer_has_not(void)
 	    sent - count == peer_must("inq 1") ? "the rest is there" : "the rest is not there");
 }
 
+/* Programs that ask for more than they may have expect to hear so, and go on. */
+static void privileged(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct had[2], has[2];
+	int fd[] = { NEED(socket(AF_INET, SOCK_STREAM, 0)), NEED(socket(AF_INET, SOCK_DGRAM, 0)) };
+
+	NEED(syscall(SYS_capget, &head, had));
+	memcpy(has, had, sizeof(has));
+	has[0].effective &= ~(1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW);
+	NEED(syscall(SYS_capset, &head, has));
+	for (size_t i = 0; i < COUNT(fd); i++) {
+		set("SO_SNDBUFFORCE", fd[i], SOL_SOCKET, SO_SNDBUFFORCE, 1 << 20);
+		set("SO_RCVBUFFORCE", fd[i], SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20);
+		set("SO_MARK", fd[i], SOL_SOCKET, SO_MARK, 1);
+	}
+	set("TCP_REPAIR", fd[0], IPPROTO_TCP, TCP_REPAIR, 1);
+	NEED(syscall(SYS_capset, &head, had));
+}
+
 static void modes(void)
 {
 	int fd = connected(1), on = 1;
@@ -514,6 +536,7 @@ const struct call_case cases[] = {
 	{ "addresses_of_host", addresses_of_host },
 	{ "queues_of_stream", queues_of_stream },
 	{ "out_queue_counts_what_the_peer_has_not", out_queue_counts_what_the_peer_has_not },
+	{ "privileged", privileged },
 	{ "modes", modes },
 };
 const size_t case_count = COUNT(cases);
