@@ -581,6 +581,25 @@ static void name_settle(struct canal_sock *s)
 	}
 }
 
+/*
+ * A datagram socket has its port from the first datagram that it sends. While that is
+ * on its way, canald is told to choose one now; if it has, it refuses.
+ */
+static void name_sender(struct sock_ref ref)
+{
+	struct canal_inr inr = {
+		.op = CANAL_INR_BIND,
+		.sock = ref.n,
+		.u.addr = { .family = ref.s->domain },
+	};
+
+	if (ref.type != SOCK_DGRAM || ref.s->local.port || twin_apart())
+		return;
+	/* R2 acquire: head before the names, which are published before it */
+	if (canal_load_acquire(&ref.s->tx.head) != canal_read_once(&ref.s->tx.tail))
+		(void)channel_call(&the_channel, &inr, NULL);
+}
+
 int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 {
 	struct canal_addr local;
@@ -589,6 +608,7 @@ int socket_name(struct sock_ref ref, struct sockaddr *addr, socklen_t *len)
 	if (ret < 0)
 		return ret;
 	name_settle(ref.s);
+	name_sender(ref);
 	local = ref.s->local;
 	if (twin_any() && !local.port && twin_name(ref.n, addr, len))
 		return 0;

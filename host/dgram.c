@@ -33,14 +33,14 @@ static void tx_done(struct engine_op *op, int res)
 	}
 	s->channel->poller->work++;
 	s->channel->count.tx_dgrams++;
-	sock_tx_consumed(s, s->tx_span);
-	if (res < 0 && !s->released)
-		sock_fail(s, res, 0);
-	if (!s->bound && !s->channel->guest) {
+	if (!s->bound && !s->channel->guest) { /* before head says that it was sent (R2) */
 		s->bound = true;
 		sock_publish_names(s);
 		switch_bound(s);
 	}
+	sock_tx_consumed(s, s->tx_span);
+	if (res < 0 && !s->released)
+		sock_fail(s, res, 0);
 }
 
 /* The record at tx_head; false after channel_break(). */

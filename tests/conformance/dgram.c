@@ -167,6 +167,24 @@ static void named_by_send(void)
 	say_name("local", &here);
 }
 
+/* The port is there when sendto() is over, whoever sends when. */
+static void named_at_once(void)
+{
+	struct name to = peer_name(peer_must("udp 1 %d", family)), here;
+	int named = 0;
+
+	for (int i = 0; i < 20; i++) {
+		int fd = udp();
+
+		NEED(sendto(fd, "hello", 5, 0, sa(&to), to.len));
+		here = local_name(fd);
+		named += port_of(&here) != 0;
+		close(fd);
+	}
+	say("%d of 20 named", named);
+	say_name("local", &here);
+}
+
 static void sendto_while_connected(void)
 {
 	struct name other = peer_name(peer_must("udp 2 %d", family));
@@ -611,6 +629,7 @@ const struct call_case cases[] = {
 	{ "too_long", too_long },
 	{ "not_connected", not_connected },
 	{ "named_by_send", named_by_send },
+	{ "named_at_once", named_at_once },
 	{ "sendto_while_connected", sendto_while_connected },
 	{ "connected_hears_peer_only", connected_hears_peer_only },
 	{ "queued_before_connect_stays", queued_before_connect_stays },
