@@ -76,6 +76,16 @@ static inline bool data_settled(const struct canal_sock *s)
 	return likely(canal_load_acquire(&s->state) != CANAL_SOCK_GRANTED);
 }
 
+/*
+ * Another thread closed the socket, and its number is another's by now or will be:
+ * this call is not for that one.
+ */
+static inline bool sock_lost(const struct canal_sock *s, uint32_t generation)
+{
+	/* raised when the host lets go of it */
+	return canal_load_acquire(&s->generation) != generation;
+}
+
 static inline bool sock_is_connecting(const struct canal_sock *s)
 {
 	return canal_read_once(&s->state) == CANAL_SOCK_CONNECTING || sock_connecting(s);

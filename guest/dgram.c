@@ -36,6 +36,7 @@
 struct dgram_job {
 	struct canal_sock *s;
 	uint32_t n;
+	uint32_t generation; /* of the socket that was asked for: sock_lost() */
 	int flags;
 	struct canal_dgram head; /* of the record to be sent */
 	uint64_t span;
@@ -137,7 +138,8 @@ static bool dgram_possible(void *arg)
 	struct dgram_job *job = arg;
 	struct canal_sock *s = job->s;
 
-	if (dgram_has_room(job) || canal_read_once(&s->so_error) || (canal_read_once(&s->shut) & 2))
+	if (dgram_has_room(job) || canal_read_once(&s->so_error) ||
+	    (canal_read_once(&s->shut) & 2) || sock_lost(s, job->generation))
 		return true;
 	/* S1: armed (by us or by somebody before) before the last look */
 	if (!canal_load_acquire(&s->tx.want_room))
@@ -168,7 +170,8 @@ static inline int send_loop(struct dgram_job *job)
 			return err;
 		if (!lock_enter(&s->tx.tx_lock))
 			return -EAGAIN;
-		err = put_record(job);
+		err = unlikely(sock_lost(s, job->generation)) ? -EBADF /* F1 */
+							      : put_record(job);
 		lock_leave(&s->tx.tx_lock);
 		if (!err)
 			return 0;
@@ -255,7 +258,13 @@ static __attribute__((noinline)) int send_controlled(struct dgram_job *job, cons
 
 ssize_t dgram_send(struct canal_sock *s, uint32_t n, const struct msghdr *m, int flags)
 {
-	struct dgram_job job = { .s = s, .n = n, .flags = flags, .at = { m->msg_iov, 0 } };
+	struct dgram_job job = {
+		.s = s,
+		.n = n,
+		.generation = canal_read_once(&s->generation),
+		.flags = flags,
+		.at = { m->msg_iov, 0 },
+	};
 	ssize_t len = iov_total(m->msg_iov, (int)m->msg_iovlen);
 	int err;
 
@@ -364,6 +373,7 @@ bool dgram_arrived(void *sock)
 static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghdr *m, size_t room,
 			    int flags, struct dgram_got *got)
 {
+	uint32_t generation = canal_read_once(&s->generation);
 	int64_t deadline = 0;
 	int r;
 
@@ -373,7 +383,8 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 			return r;
 		if (!lock_enter(&s->rx.rx_lock))
 			return -EAGAIN;
-		r = get_record(s, n, m, room, flags, got);
+		r = unlikely(sock_lost(s, generation)) ? -EBADF /* F1 */
+						       : get_record(s, n, m, room, flags, got);
 		lock_leave(&s->rx.rx_lock);
 		if (r)
 			return r;

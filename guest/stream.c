@@ -44,16 +44,6 @@
 #define SEND_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_CONFIRM)
 #define RECV_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
 
-/*
- * Another thread closed the socket, and its number is another's by now or will be:
- * this call is not for that one.
- */
-static inline bool sock_lost(const struct canal_sock *s, uint32_t generation)
-{
-	/* raised when the host lets go of it */
-	return canal_load_acquire(&s->generation) != generation;
-}
-
 /* --- sending ----------------------------------------------------------- */
 
 /* Nothing stands against a send. */

@@ -16,7 +16,15 @@ from machine import Machine
 
 PORT = 8000
 PAGE = "what the page says\n"
-USER = 1000
+USER, OTHER = 1000, 1001
+SHARED_PORT = 8001
+# What perl does, given a port: binds, as one who shares it, and keeps it until its input ends.
+SHARER = """
+use Socket; $| = 1;
+socket(my $s, AF_INET, SOCK_STREAM, 0) or die $!;
+setsockopt($s, SOL_SOCKET, SO_REUSEPORT, 1) or die $!;
+print bind($s, pack_sockaddr_in($ARGV[0], INADDR_LOOPBACK)) && listen($s, 8) ? "bound" : "refused: $!", "\\n"; <STDIN>;
+"""
 BOOT_SECONDS = 180
 
 
@@ -33,7 +41,8 @@ def system(bin_dir, session_dir):
         machine.run(["systemctl", "is-system-running", "--wait"], seconds=BOOT_SECONDS)
         # As the package does after it is installed.
         machine.sh("systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload", status=None)
-        machine.sh(f"adduser --disabled-password --gecos '' --uid {USER} user && adduser user canal")
+        for uid in (USER, OTHER):
+            machine.sh(f"adduser --disabled-password --gecos '' --uid {uid} user{uid} && adduser user{uid} canal")
         yield machine
         machine.close()
     finally:
@@ -84,6 +93,22 @@ def test_it_has_a_user_of_its_own(service):
     status = service.sh(f"cat /proc/{show(service, 'MainPID')}/status").stdout
     assert int(re.search(r"^Uid:\s+(\d+)", status, re.M).group(1)) != 0, status
     assert int(re.search(r"^NoNewPrivs:\s+(\d)", status, re.M).group(1)) == 1, status
+
+
+def share(system, uid):
+    program = system.start_program(["canal-run", "--", "perl", "-e", SHARER, str(SHARED_PORT)], {"CANAL_FALLBACK": "deny"},
+                                   uid=uid)
+    program.wait_printed("\n")
+    return program
+
+
+def test_users_share_no_port(service):
+    first, second, other = share(service, USER), share(service, USER), share(service, OTHER)
+    assert first.stdout == second.stdout == "bound\n", first.describe() + second.describe()
+    assert "in use" in other.stdout, other.describe()
+    for program in (first, second, other):
+        program.stdin_end()
+        program.wait(harness.STOP_SECONDS)
 
 
 def test_it_is_watched(service):
