@@ -323,6 +323,7 @@ static int machine_start(struct guest *g)
 		return -ENOMEM;
 	vm->guest = g;
 	vm->share.most = guestmem_mappings(machine_count());
+	vm->share.ram_most = guestmem_ram_most(machine_count());
 	vm->conn_fd = vm->mail_fd = vm->bell_fd = vm->irq_fd = vm->ram.fd = vm->at.fd = -1;
 	g->vm = vm;
 	cds_list_add_tail(&vm->link, &machines);

@@ -102,6 +102,7 @@ static void channel_free(struct channel *ch)
 			close(ch->wait_fd[i]);
 	ch->transport->release(ch);
 	resolve_forget(ch);
+	free(ch->client);
 	free(ch->free_socks);
 	free(ch->socks);
 	free(ch->rx_free);
@@ -238,18 +239,26 @@ static void client_event(struct engine_handle *h, uint32_t events)
 
 struct client *channel_client(struct channel *ch, uint32_t number)
 {
-	struct client **seen = &ch->client_seen[number % CLIENT_SEEN], *c = *seen;
+	return number < ch->client_room ? ch->client[number] : NULL;
+}
 
-	if (c && c->number == number)
-		return c;
-	cds_list_for_each_entry(c, &ch->clients, link)
-	{
-		if (c->number != number)
-			continue;
-		*seen = c;
-		return c;
-	}
-	return NULL;
+/* A place for that number: a machine may have all, and names any in each request. */
+static bool client_place(struct channel *ch, uint32_t number)
+{
+	uint32_t room = ch->client_room ? ch->client_room : 8;
+	struct client **more;
+
+	if (number < ch->client_room)
+		return true;
+	while (room <= number)
+		room *= 2;
+	more = reallocarray(ch->client, room, sizeof(struct client *));
+	if (!more)
+		return false;
+	memset(more + ch->client_room, 0, (room - ch->client_room) * sizeof(struct client *));
+	ch->client = more;
+	ch->client_room = room;
+	return true;
 }
 
 /*
@@ -278,7 +287,7 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct 
 
 	if (!number)
 		return -EUSERS;
-	c = calloc(1, sizeof(*c));
+	c = client_place(ch, number) ? calloc(1, sizeof(*c)) : NULL;
 	if (!c)
 		return -ENOMEM;
 	c->number = number;
@@ -295,6 +304,7 @@ int channel_add_client(struct channel *ch, int fd, pid_t pid, uid_t uid, struct 
 		return r;
 	}
 	cds_list_add_tail(&c->link, &ch->clients);
+	ch->client[number] = c;
 	ch->client_alive[number / 64] |= 1ull << number % 64;
 	ch->orphan = false;
 	*ret_client = c;
@@ -372,8 +382,7 @@ void channel_drop_client(struct client *c)
 	ch->transport->left(c);
 	cds_list_del(&c->link);
 	stock_drop(c);
-	if (ch->client_seen[c->number % CLIENT_SEEN] == c)
-		ch->client_seen[c->number % CLIENT_SEEN] = NULL;
+	ch->client[c->number] = NULL;
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	linger_drop_client(ch, c->number);
 	release_waiters(ch, c->number);

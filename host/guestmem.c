@@ -43,6 +43,8 @@
 #define PAGE 4096ull
 #define GIB (1ull << 30)
 #define ABOVE (4 * GIB)
+/* For the RAM of all guests: half of what a process of x86-64 or arm64 has. */
+#define ADDRESSES (64 * 1024 * GIB)
 /* Linux' own default of vm.max_map_count. */
 #define MAPPINGS 65530ul
 #define MAPPINGS_FILE "/proc/sys/vm/max_map_count"
@@ -125,6 +127,9 @@ static int file_check(struct guestmem *m, const char **ret_why)
 	*ret_why = "it is too short to be a guest's RAM";
 	if ((uint64_t)st.st_size < m->page)
 		return -EINVAL;
+	*ret_why = "it is longer than canald has addresses for: a machine has its share of 64 TiB";
+	if (m->share && m->share->ram_most && (uint64_t)st.st_size > m->share->ram_most)
+		return -EFBIG;
 	m->len = (uint64_t)st.st_size & ~(m->page - 1);
 	m->dev = st.st_dev;
 	m->ino = st.st_ino;
@@ -196,6 +201,12 @@ uint32_t guestmem_mappings(uint32_t machines)
 	return most < CANAL_MAIL_CHANNELS * CANAL_MAIL_EXTENTS
 		       ? (uint32_t)most
 		       : CANAL_MAIL_CHANNELS * CANAL_MAIL_EXTENTS;
+}
+
+/* A file of holes costs its QEMU nothing, and canald the addresses that others need. */
+uint64_t guestmem_ram_most(uint32_t machines)
+{
+	return ADDRESSES / (machines ? machines : 1);
 }
 
 /* --- ranges ------------------------------------------------------------ */

@@ -284,7 +284,6 @@ struct sub {
 	struct cds_list_head link; /* sock.subs */
 };
 
-#define CLIENT_SEEN 64u
 #define CHANNEL_INRS 1024u
 #define CHANNEL_GRANTS 64u
 #define CHANNEL_WAITS_MAX 1024u
@@ -360,9 +359,10 @@ struct channel {
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head clients;
 	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
-	struct client *client_seen[CLIENT_SEEN];      /* by number modulo; channel_client() */
-	uint32_t last_client;                         /* number given last */
-	uint32_t client_high;                         /* highest ever given */
+	struct client **client;                       /* by number, below client_room; NULL: none */
+	uint32_t client_room;
+	uint32_t last_client; /* number given last */
+	uint32_t client_high; /* highest ever given */
 	int kick_fd;
 	struct engine_handle kick;
 	bool broken, orphan; /* closed for cause; no process left */

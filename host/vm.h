@@ -31,7 +31,8 @@ struct guestmem_range {
 
 /* Mappings that a guest's channels may have, together; also those that are going. */
 struct guestmem_share {
-	uint32_t most, used;
+	uint32_t most, used; /* mappings */
+	uint64_t ram_most;   /* bytes of RAM that are mapped; 0: no limit */
 };
 
 struct guestmem {
@@ -69,6 +70,7 @@ int guestmem_open(struct guestmem *m, const char *path, const char **ret_why);
 void guestmem_close(struct guestmem *m);
 /* The share of each of so many guests. */
 uint32_t guestmem_mappings(uint32_t machines);
+uint64_t guestmem_ram_most(uint32_t machines);
 /* Finds out where RAM continues above 4 GiB: @cookie lies at guest-physical @address.
  * @low_pages: what the driver says of RAM below 4 GiB, for a cookie that lies there;
  * 0: there is none above. 0, -ENOENT: this is not that guest's RAM. */

@@ -91,6 +91,22 @@ static void file_that_is_too_short(void **state)
 	assert_non_null(why);
 }
 
+/* All holes: no memory, but the addresses of others. */
+static void file_that_is_too_long(void **state)
+{
+	struct fixture *f = *state;
+	struct guestmem_share share = { .most = 100, .ram_most = 16 * PAGE };
+	const char *why = NULL;
+
+	f->m.share = &share;
+	ram(f, 16 * PAGE);
+	guestmem_close(&f->m);
+	assert_int_equal(ftruncate(f->fd, 17 * PAGE), 0);
+	assert_int_equal(guestmem_open(&f->m, f->path, &why), -EFBIG);
+	assert_non_null(why);
+	f->m.share = NULL;
+}
+
 static void file_that_is_none(void **state)
 {
 	struct fixture *f = *state;
@@ -338,6 +354,8 @@ static void share_of_each_guest(void **state)
 	(void)state;
 	assert_true(guestmem_mappings(0) >= guestmem_mappings(1));
 	assert_int_equal(guestmem_mappings(1) / 4, guestmem_mappings(4));
+	assert_true(guestmem_ram_most(1) == 4 * guestmem_ram_most(4));
+	assert_true(guestmem_ram_most(0) == guestmem_ram_most(1));
 }
 
 /* Nothing of it can be trusted to be in place: no piece is read at a wrong one. */
@@ -456,6 +474,7 @@ int main(void)
 		TEST(mapped_piece_by_piece),    TEST(share_of_each_guest),
 		TEST(unknown_above_the_hole),   TEST(channel_above_the_hole),
 		TEST(cookie_of_zeros),          TEST(ram_of_huge_pages),
+		TEST(file_that_is_too_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
