@@ -306,6 +306,15 @@ static bool send_into_void(struct sock *s, uint64_t avail)
 	return true;
 }
 
+/* Nobody will read it, or say anything more: as in the kernel, both ends are reset. */
+static bool send_behind_ends(struct sock *d)
+{
+	switch_detach(d);
+	d->peer_gone = true;
+	sock_fail(d, -ECONNRESET, CANAL_CLOSED_RESET);
+	return true;
+}
+
 bool switch_tx(struct sock *s, uint64_t avail)
 {
 	struct sock *d = s->joined;
@@ -313,6 +322,8 @@ bool switch_tx(struct sock *s, uint64_t avail)
 
 	if (!d || (s->tx_fin_sent && avail)) /* nothing follows an end */
 		return send_into_void(s, avail);
+	if (avail && d->rx_shut && d->tx_fin_sent && !d->released)
+		return send_behind_ends(d);
 	if (!avail) {
 		sock_tx_quiet(s);
 		return false;

@@ -17,7 +17,6 @@ DIFFERENCES = {
     **{(subject, case, "both"): reason for reason, subjects in BY_REASON.items()
        for subject, cases in subjects.items() for case in cases},
     ("connect", "rebind_after_close", "inside"): JOIN,
-    ("endings", "data_behind_both_ends", "inside"): JOIN,
     ("tcp", "deferred_accept", "inside"): JOIN,
     ("options", "inherited_by_accept", "inside"): JOIN,
     ("options", "tcp_options_connected", "inside"): JOIN,

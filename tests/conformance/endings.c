@@ -310,7 +310,13 @@ static void data_behind_both_ends(void)
 	TELL(shutdown(fd, SHUT_RDWR));
 	peer_tell("recv 1 10 0");
 	peer_tell("send 1 %d late", MSG_NOSIGNAL);
+	peer_must("wait 1 %d", POLLHUP); /* which is the reset, as it has ended nothing itself */
 	peer_tell("getopt 1 %d %d", SOL_SOCKET, SO_ERROR);
+	for (int64_t end = now_ms() + 3000; now_ms() < end && !(events_now(fd, 0) & POLLERR);)
+		nap_ms(1);
+	say_socket("here", fd);
+	say_bytes("recv", recv(fd, data, 10, 0), data);
+	say_result("send", send(fd, "x", 1, MSG_NOSIGNAL));
 }
 
 static void shutdown_after_the_end(void)
