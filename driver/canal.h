@@ -137,6 +137,7 @@ struct canal_device {
 	bool forgotten;                                     /* unbound, and canald knows it */
 	u64 last_passes;                                    /* is canald alive */
 	unsigned int still;                                 /* looks since it last moved */
+	unsigned long looked;                               /* jiffies of the last of them */
 	struct canal_channel *channel[CANAL_MAIL_CHANNELS]; /* by number */
 	struct list_head channels;                          /* all, also those that are over */
 	unsigned int closing;                               /* channels that wait for CLOSE */

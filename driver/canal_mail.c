@@ -37,8 +37,8 @@
 #define MONITOR_PERIOD HZ
 /* And while somebody waits for an answer. */
 #define LOOK_PERIOD (HZ / 10)
-/* Looks without a pass of canald, although it was knocked at, before it counts
- * as dead. */
+/* Looks, a period apart, without a pass of canald, although it was knocked at, before
+ * it counts as dead. */
 #define STILL_MOST 15
 /* Requests in the queue before programs have to wait. */
 #define QUEUE_MOST 1024
@@ -401,10 +401,14 @@ static bool device_is_dead(struct canal_device *dev)
 	bars = bars_locked(dev);
 	used = !list_empty(&dev->channels);
 	passes = bars ? canal_read_once(&bars->mail->passes) : 0;
-	if (!bars || !used || passes != dev->last_passes)
+	if (!bars || !used || passes != dev->last_passes) {
 		dev->still = 0;
-	else
+		dev->looked = jiffies;
+	} else if (time_after_eq(jiffies, dev->looked + MONITOR_PERIOD)) {
+		/* with requests in the queue it is each tick that we are here */
+		dev->looked = jiffies;
 		rang = ++dev->still > 1; /* an idle canald sleeps: it is no sign */
+	}
 	dev->last_passes = passes;
 	if (rang && bars) {
 		(void)canal_xchg(&bars->mail->host_asleep, 0u);

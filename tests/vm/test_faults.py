@@ -13,6 +13,13 @@ from world import HERE
 WORLD = {"guests": 2, "reboots": True, "memory_mib": 384}
 FLOW = HERE / "programs" / "flow.py"
 DEVICE = "/sys/bus/pci/drivers/canal/0*"
+GAVE_UP = "canald does not move"
+HOLD_MANY = """
+import signal, socket, sys
+held = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(600)]
+print("open", flush=True)
+signal.pause()
+"""
 ENDED = ("end of file", "ECONNRESET", "EPIPE", "ECONNABORTED", "ENOTCONN")
 
 
@@ -131,6 +138,33 @@ def test_canald_is_restarted(native, sides, world, flow, free_port, number):
         each.assert_ended_here()
     for side in sides.values():
         assert_works(native, side, world, free_port)
+
+
+@pytest.fixture
+def overfull(native, guest, world, free_port):
+    """canald stands still, and its mailbox has no room: a program died that had many sockets."""
+    port = free_port()
+    server = native.start([PYTHON, HERE / "programs" / "epoll_many.py", "server", world.here, str(port), "600"])
+    server.wait_printed("ready")
+    many = guest.start([PYTHON, "-c", HOLD_MANY, world.host, str(port)])
+    many.wait_printed("open")
+    world.canald.program.send_signal(signal.SIGSTOP)
+    try:
+        many.send_signal(signal.SIGKILL)
+        many.wait(20)
+        yield server
+    finally:
+        world.canald.program.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.canal_only
+def test_canald_pauses(native, guest, world, free_port, overfull):
+    """A host that is busy for a moment is no dead one, however many requests wait: no connection ends."""
+    before = guest.machine.kernel_log.count(GAVE_UP)
+    guest.machine.sh("sleep 3")
+    world.canald.program.send_signal(signal.SIGCONT)
+    assert_works(native, guest, world, free_port)
+    assert guest.machine.kernel_log.count(GAVE_UP) == before
 
 
 @pytest.mark.canal_only
