@@ -432,11 +432,33 @@ static u32 low_top(void)
 	return pfn;
 }
 
+/* The RESET that is under way was asked of another canald, or of one that has thrown us
+ * out since and did not look at it: nobody answers it. What comes all the same is nobody's. */
+static void reset_take_back(struct canal_device *dev)
+{
+	unsigned int i;
+
+	spin_lock_irq(&dev->lock);
+	if (dev->reset.state == CANAL_REQUEST_QUEUED) {
+		list_del_init(&dev->reset.link);
+		dev->queue_len--;
+	}
+	for (i = 0; i < CANAL_MAIL_SLOTS; i++) {
+		if (dev->slot[i].request != &dev->reset)
+			continue;
+		dev->slot[i].busy = false;
+		dev->slot[i].request = NULL;
+	}
+	dev->reset_sent = false;
+	spin_unlock_irq(&dev->lock);
+}
+
 static void reset_submit(struct canal_device *dev, u32 epoch)
 {
-	u64 cookie = get_random_u64() ?: 1;
+	/* the same for as long as one may be served that was taken back */
+	u64 *at = page_address(dev->cookie), cookie = *at ?: get_random_u64() ?: 1;
 
-	*(u64 *)page_address(dev->cookie) = cookie;
+	*at = cookie;
 	canal_request_init(&dev->reset, CANAL_MAIL_RESET, true);
 	dev->reset.mail.address = page_to_phys(dev->cookie);
 	dev->reset.mail.arg64 = cookie;
@@ -452,17 +474,23 @@ static void reset_submit(struct canal_device *dev, u32 epoch)
  * @epoch: that it belongs to
  *
  * Context: the monitor, or who has stopped it. Sleeps until canald answers or the
- * time is over; an unanswered RESET is waited for again the next time.
+ * time is over; an unanswered RESET is waited for again the next time, unless the epoch
+ * that it was sent in is over (@epoch 0: it is left as it is).
  */
 static int device_reset(struct canal_device *dev, u32 epoch)
 {
 	int err;
 
+	if (dev->reset_sent && epoch && epoch != dev->reset_epoch)
+		reset_take_back(dev);
 	if (!dev->reset_sent)
 		reset_submit(dev, epoch);
 	err = canal_request_wait(dev, &dev->reset);
-	if (err == -ETIMEDOUT || err == -ERESTARTSYS)
-		return err;
+	if (err == -ETIMEDOUT || err == -ERESTARTSYS) {
+		if (canal_request_abandon(dev, &dev->reset, NULL))
+			return err;
+		err = dev->reset.result; /* just now, or canald says just that */
+	}
 	dev->reset_sent = false;
 	return err;
 }

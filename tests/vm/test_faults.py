@@ -168,6 +168,17 @@ def test_canald_pauses(native, guest, world, free_port, overfull):
 
 
 @pytest.mark.canal_only
+def test_canald_stands_still(native, guest, world, free_port, overfull):
+    """Its mailbox full of requests that nobody looks at, the driver gives it up, and begins anew when it moves."""
+    before = guest.machine.kernel_log.count(GAVE_UP)
+    overfull.wait_until(lambda: guest.machine.kernel_log.count(GAVE_UP) > before, "end of patience", seconds=90)
+    world.canald.program.send_signal(signal.SIGCONT)
+    overfull.wait_until(lambda: guest.run([PYTHON, "-c", "import socket; socket.socket()"], status=None).returncode == 0,
+                        "new beginning", seconds=60)
+    assert_works(native, guest, world, free_port)
+
+
+@pytest.mark.canal_only
 def test_sleepers_wake_when_canald_ends(native, guest, world, free_port):
     """A program that waits for a connection, not for bytes, is woken, too."""
     program = guest.python("names.py", "server", "0.0.0.0", 7000, start=True)
