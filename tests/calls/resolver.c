@@ -369,7 +369,8 @@ static void cancelled(void)
 static void background_of_child(void)
 {
 	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_STREAM };
-	struct gaicb slow[8], *list[8], one = { .ar_name = "one.example.test", .ar_request = &hints };
+	struct gaicb slow[8], *list[8],
+		one = { .ar_name = "one.example.test", .ar_request = &hints };
 	pid_t pid;
 
 	for (int i = 0; i < 8; i++) {
