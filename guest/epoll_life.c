@@ -63,34 +63,34 @@ static int nudge_make(struct epoll_set *es, int epfd)
 	return fd;
 }
 
-void set_nudge(struct epoll_set *es, int epfd)
+/* No place to be cancelled at. */
+static void nudge_add(int fd)
 {
 	static const uint64_t one = 1;
-	int saved_errno = errno;
-	int fd = canal_read_once(&es->nudge_fd);
-	long err;
+	long err = sys_call4(SYS_write, fd, &one, sizeof(one), 0);
 
-	if (fd < 0)
-		fd = nudge_make(es, epfd);
-	err = sys_call4(SYS_write, fd, &one, sizeof(one), 0);
 	if (err < 0)
 		guest_log("epoll: a wake-up failed: error %ld", -err);
+}
+
+void set_nudge(struct epoll_set *es, int epfd)
+{
+	int saved_errno = errno;
+	int fd = canal_read_once(&es->nudge_fd);
+
+	nudge_add(fd < 0 ? nudge_make(es, epfd) : fd);
 	errno = saved_errno;
 }
 
 /* Each passes it on. The count is an end to it: one that was cancelled never comes. */
 void set_rouse(struct epoll_set *es)
 {
-	static const uint64_t one = 1;
 	uint32_t left = canal_read_once(&es->rouse);
-	long error;
 
 	if (likely(!left) || !canal_read_once(&es->early))
 		return;
 	canal_write_once(&es->rouse, left - 1);
-	error = sys_call4(SYS_write, es->nudge_fd, &one, sizeof(one), 0);
-	if (error < 0)
-		guest_log("epoll: a wake-up failed: error %d", (int)-error);
+	nudge_add(es->nudge_fd);
 }
 
 void set_settle(struct epoll_set *es)

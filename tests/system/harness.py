@@ -62,6 +62,7 @@ def tail(path):
 class Program:
     """One running program and what it printed."""
 
+    crashes_at_end = False  # natively too: then only what it did before counts
     crash_is_its_own = False  # it runs natively, and was seen to crash now and then
 
     def __init__(self, argv, log_dir, env, name, stdin=subprocess.DEVNULL, cwd=None,
@@ -71,7 +72,6 @@ class Program:
         self.out_path = log_dir / f"{name}.out"
         self.err_path = log_dir / f"{name}.err"
         self.pidfd = None
-        self.crashes_at_end = False  # natively too: then only what it did before counts
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.popen = subprocess.Popen(self.argv, stdin=stdin, stdout=out, stderr=err, env=env,
                                           cwd=cwd, start_new_session=True, restore_signals=True,

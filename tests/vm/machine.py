@@ -122,7 +122,6 @@ class GuestProgram(harness.Program):
         self.machine = machine
         self.out_path = log_dir / f"{name}.out"
         self.err_path = log_dir / f"{name}.err"
-        self.crashes_at_end = False
         self.status = None
         self.tee = None  # files for standard output and error, to show what comes as it comes
         self.out_file = open(self.out_path, "wb", buffering=0)
