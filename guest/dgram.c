@@ -24,6 +24,7 @@
 #include "data.h"
 #include "errqueue.h"
 #include "handover.h"
+#include "hold.h"
 #include "keep.h"
 #include "twin.h"
 
@@ -182,8 +183,9 @@ static inline int send_loop(struct dgram_job *job)
 		if (!deadline)
 			deadline = data_deadline(&s->sndtimeo_ns);
 		err = err == -ENOBUFS ? wait_nap(NO_CHUNK_NAP_NS)
-				      : wait_socket(&the_channel, s, job->n, WAIT_WRITE,
-						    dgram_possible, job, deadline);
+				      : (job->flags & MSG_BEGUN ? wait_socket_on : wait_socket)(
+						&the_channel, s, job->n, WAIT_WRITE, dgram_possible,
+						job, deadline);
 		if (err)
 			return err;
 	}
@@ -399,7 +401,8 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 			return 0;
 		if (!deadline)
 			deadline = data_deadline(&s->rcvtimeo_ns);
-		r = wait_socket(&the_channel, s, n, WAIT_READ, dgram_arrived, s, deadline);
+		r = (flags & MSG_BEGUN ? wait_socket_on : wait_socket)(
+			&the_channel, s, n, WAIT_READ, dgram_arrived, s, deadline);
 		if (r)
 			return r == -EPIPE ? -ECONNRESET : r;
 	}

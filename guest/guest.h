@@ -23,7 +23,7 @@
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll; select.c: select; epoll*.c: epoll, see epoll_set.h;
  *			events.c: what they see
- *	keep.c		close() while another thread waits
+ *	keep.c		close() while another thread waits; hold.c signals in mid-call
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
  *	resolve*.c	names: resolve.h
@@ -250,13 +250,18 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg);
  * @words: WAIT_READ and/or WAIT_WRITE: which waiter words get our bit
  *
  * Return: 0 when ready, -EAGAIN at the deadline, -EINTR as Linux would (with
- * no deadline a SA_RESTART handler restarts, as read(2) on the bell does),
+ * no deadline a SA_RESTART handler restarts, as read(2) on the bell does; where
+ * signals are held (hold.h) always, also when it is ready by then),
  * -EPIPE when canald is gone. Trims TX FIFOs before it sleeps.
  */
 #define WAIT_READ 1
 #define WAIT_WRITE 2
 int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
 		bool (*ready)(void *), void *arg, int64_t deadline);
+
+/* The same for a call that has done a part of its work (hold.h). */
+int wait_socket_on(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
+		   bool (*ready)(void *), void *arg, int64_t deadline);
 
 /* Sleeps until ready(arg) with no socket in view, signals or not: the sleep of
  * a call. 0, or -EPIPE when canald is gone. */

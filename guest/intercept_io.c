@@ -14,6 +14,7 @@
 #include "control.h"
 #include "deadline.h"
 #include "errqueue.h"
+#include "hold.h"
 #include "intercept.h"
 #include "user.h"
 
@@ -447,6 +448,18 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 
 /* --- many messages ----------------------------------------------------- */
 
+static bool sent_partly(const struct msghdr *m, ssize_t sent)
+{
+	size_t left = (size_t)sent;
+
+	for (size_t i = 0; i < m->msg_iovlen; i++) {
+		if (m->msg_iov[i].iov_len > left)
+			return true;
+		left -= m->msg_iov[i].iov_len;
+	}
+	return false;
+}
+
 EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 {
 	TRACED(sendmmsg, fd, m, count, flags);
@@ -470,6 +483,11 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags)
 		if (ret < 0)
 			break;
 		m[done].msg_len = ret;
+		flags |= MSG_BEGUN;
+		if (sent_partly(&m[done].msg_hdr, ret)) { /* what follows may not overtake it */
+			done++;
+			break;
+		}
 	}
 	return done ? (int)done : GIVE_IO(fd, ret, real(sendmmsg)(fd, m, count, flags));
 }
@@ -513,8 +531,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *m, unsigned int count, int flags,
 		if (ret < 0)
 			break;
 		m[done++].msg_len = ret;
-		if (flags & MSG_WAITFORONE)
-			flags |= MSG_DONTWAIT;
+		flags |= flags & MSG_WAITFORONE ? MSG_DONTWAIT : MSG_BEGUN;
 		if (timeout && wait_now() >= end)
 			break;
 	}

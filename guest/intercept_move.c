@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "hold.h"
 #include "intercept.h"
 #include "user.h"
 
@@ -84,22 +85,32 @@ static size_t send_piece(struct sock_ref ref, size_t left)
 /* Reads the file at @at and sends; what the stream does not take is read again. */
 static ssize_t file_to_socket(struct sock_ref ref, int in, off_t at, size_t len, void *buf)
 {
+	ssize_t got, sent = 0;
+	bool holds = false;
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t got = real(pread)(in, buf, send_piece(ref, len - done), at + done);
-		ssize_t sent;
+		int flags = done ? MSG_BEGUN : 0;
 
-		if (got <= 0)
-			return done ? (ssize_t)done : got < 0 ? -errno : 0;
-		sent = move_send(ref, buf, got, (size_t)got < len - done ? MSG_MORE : 0);
+		got = real(pread)(in, buf, send_piece(ref, len - done), at + done);
+		if (got <= 0) {
+			sent = got < 0 ? -errno : 0;
+			break;
+		}
+		if ((size_t)got < len - done)
+			flags |= MSG_MORE;
+		sent = move_send(ref, buf, got, flags);
 		if (sent < 0)
-			return done ? (ssize_t)done : sent;
+			break;
 		done += sent;
 		if (sent < got)
 			break;
+		if (!holds && done < len && !nonblocking(ref))
+			holds = hold_begin(); /* signals end it between two pieces, too */
 	}
-	return done;
+	if (holds)
+		hold_end();
+	return done ? (ssize_t)done : sent;
 }
 
 static ssize_t send_file(struct sock_ref ref, int in, off_t *at, size_t len)
@@ -153,12 +164,16 @@ EXPORT ssize_t sendfile(int out, int in, off_t *at, size_t len)
 
 /* --- splice ------------------------------------------------------------ */
 
-/* Waits for an event of the kernel's descriptor, or gives -EAGAIN. */
+/* Waits for an event of the kernel's descriptor, or gives -EAGAIN. Nothing has moved yet,
+ * so it goes on behind handlers that ask for that. */
 static int pipe_wait(int fd, short event, bool nonblock)
 {
 	struct pollfd p = { .fd = fd, .events = event };
-	int ret = real(poll)(&p, 1, nonblock ? 0 : -1);
+	int ret;
 
+	do
+		ret = real(poll)(&p, 1, nonblock ? 0 : -1);
+	while (ret < 0 && errno == EINTR && handlers_restart());
 	if (ret < 0)
 		return -errno;
 	return ret == 0 ? -EAGAIN : 0;
@@ -232,7 +247,7 @@ static int wait_room(int fd, struct sock_ref ref)
 		if (nonblocking(ref))
 			return stream_room(ref.s) ? 0 : -EAGAIN;
 		ret = ready_poll(&p, 1, NULL, NULL);
-		if (ret < 0)
+		if (ret < 0 && !(ret == -EINTR && handlers_restart()))
 			return ret;
 	}
 	return 0;

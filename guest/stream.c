@@ -27,6 +27,7 @@
 
 #include "errqueue.h"
 #include "handover.h"
+#include "hold.h"
 #include "hybrid.h"
 #include "keep.h"
 #include "sys.h"
@@ -41,8 +42,8 @@
 
 /* Flags that change nothing about a send that finds room: MSG_MORE is left to
  * the FIFO, which coalesces anyway. */
-#define SEND_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_CONFIRM)
-#define RECV_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+#define SEND_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_BEGUN)
+#define RECV_PLAIN (MSG_NOSIGNAL | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_BEGUN)
 
 /* --- sending ----------------------------------------------------------- */
 
@@ -95,7 +96,22 @@ struct send_job {
 	int64_t deadline; /* 0: not yet known */
 	bool no_chunk;
 	bool urgent; /* MSG_OOB: its last byte is */
+	bool holds;  /* signals, for this call: hold.h */
 };
+
+/*
+ * A call that has moved nothing sleeps as a call of the kernel does, which restarts it
+ * if the handler asks for that. One that has is ended by any signal.
+ */
+static void hold_for_sleep(bool *holds, bool moved)
+{
+	if (moved && !*holds) {
+		*holds = hold_begin();
+	} else if (!moved && *holds) {
+		hold_end();
+		*holds = false;
+	}
+}
 
 static bool send_connected(void *arg)
 {
@@ -116,6 +132,7 @@ static int send_wait(struct send_job *job, bool (*ready)(void *))
 {
 	if (data_nonblock(job->s, job->flags))
 		return -EAGAIN;
+	hold_for_sleep(&job->holds, job->sent || job->flags & MSG_BEGUN);
 	if (!job->deadline)
 		job->deadline = data_deadline(&job->s->sndtimeo_ns);
 	return wait_socket(&the_channel, job->s, job->n, WAIT_WRITE, ready, job, job->deadline);
@@ -194,6 +211,8 @@ static int send_loop(struct send_job *job)
 		}
 		if (!job->left)
 			return 0;
+		if (!job->holds && job->left > tx_limit(&s->tx) && !data_nonblock(s, job->flags))
+			job->holds = hold_begin(); /* it will sleep with bytes sent */
 		if (!lock_enter(&s->tx.tx_lock))
 			return -EAGAIN;
 		if (likely(send_open(s) && !sock_lost(s, job->generation))) /* F1 */
@@ -266,6 +285,8 @@ static __attribute__((noinline)) ssize_t send_slow(struct canal_sock *s, uint32_
 	err = hybrid_pays(job.left) && !job.urgent && send_open(s) ? send_by_ref(&job) : 0;
 	if (!err)
 		err = send_loop(&job);
+	if (unlikely(job.holds))
+		hold_end();
 	keep_over();
 	if (job.sent || !err)
 		return (ssize_t)job.sent;
@@ -372,6 +393,7 @@ struct recv_job {
 	size_t seen;      /* bytes in RX that did not satisfy (MSG_PEEK) */
 	bool stopped;     /* at the mark of urgent data, with bytes */
 	bool fault;       /* the program's buffer is not there */
+	bool holds;       /* signals, for this call */
 	int64_t deadline; /* 0: not yet known */
 };
 
@@ -541,6 +563,7 @@ static int recv_wait(struct recv_job *job)
 
 	if (data_nonblock(s, job->flags))
 		return -EAGAIN;
+	hold_for_sleep(&job->holds, job->got || job->flags & MSG_BEGUN);
 	if (!job->deadline)
 		job->deadline = data_deadline(&s->rcvtimeo_ns);
 	err = wait_socket(&the_channel, s, job->n, WAIT_READ, recv_possible, job, job->deadline);
@@ -569,6 +592,9 @@ static int recv_loop(struct recv_job *job)
 	int r;
 
 	for (;;) {
+		if (enough > 1 && !job->holds && !rx_has(job->s, enough - 1) &&
+		    !data_nonblock(job->s, job->flags))
+			job->holds = hold_begin(); /* it may sleep with bytes in hand */
 		if (!lock_enter(&job->s->rx.rx_lock))
 			return -EAGAIN;
 		lost = sock_lost(job->s, job->generation); /* F1 */
@@ -667,6 +693,8 @@ ssize_t stream_recv_slowly(struct canal_sock *s, uint32_t n, const struct iovec 
 		return recv_urgent(s, iov, (size_t)total, flags);
 	job.total = (size_t)total;
 	err = recv_loop(&job);
+	if (unlikely(job.holds))
+		hold_end();
 	if (job.got && (flags & MSG_PEEK))
 		peek_on(s, job.got);
 	keep_over();

@@ -19,6 +19,7 @@
 
 #include "addr.h"
 #include "data.h"
+#include "hold.h"
 #include "twin.h"
 
 /* Of so many calls one asks the twins first. */
@@ -31,17 +32,6 @@ static bool twins_first(struct twin *t)
 }
 
 /* --- waiting ----------------------------------------------------------- */
-
-static bool handlers_restart(void)
-{
-	struct sigaction action;
-
-	for (int number = 1; number < NSIG; number++)
-		if (!sigaction(number, NULL, &action) && action.sa_handler != SIG_DFL &&
-		    action.sa_handler != SIG_IGN && !(action.sa_flags & SA_RESTART))
-			return false;
-	return true;
-}
 
 /* Until canal or a twin has something for @fd: 0, -EAGAIN at the deadline, -EINTR;
  * -ENETDOWN when canald is gone, although the guest's own side goes on. */

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "guest.h"
+#include "hold.h"
 #include "keep.h"
 #include "lock.h"
 #include "sys.h"
@@ -74,8 +75,13 @@ int64_t wait_now(void)
 int wait_nap(int64_t ns)
 {
 	struct timespec t = { .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
+	sigset_t room;
+	const sigset_t *mask = hold_sleeps(&room);
+	long err = mask ? sys_call6(SYS_ppoll, 0, 0, (long)&t, (long)mask, 8, 0)
+			: sys_call2(SYS_nanosleep, &t, 0);
 
-	return (int)sys_call2(SYS_nanosleep, &t, 0);
+	hold_slept(mask);
+	return (int)err;
 }
 
 /* --- wait slots -------------------------------------------------------- */
@@ -435,22 +441,28 @@ static int bell_read(struct channel *ch, long got)
 	return -EPIPE;
 }
 
+/* Until there is a byte in the bell, the deadline, or a signal that is let in. */
+static int bell_poll(int fd, int64_t deadline, const sigset_t *mask)
+{
+	int64_t left = deadline == WAIT_FOREVER ? 0 : deadline - wait_now();
+	struct timespec t = { .tv_sec = left / NSEC_PER_SEC, .tv_nsec = left % NSEC_PER_SEC };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n = left >= 0 ? real(ppoll)(&p, 1, deadline == WAIT_FOREVER ? NULL : &t, mask) : 0;
+
+	return n > 0 ? 0 : n ? -errno : -EAGAIN;
+}
+
 /* Sleeps until a byte comes; a cancellation point, as the program's call is. */
 static int bell_sleep(struct channel *ch, int fd, int64_t deadline)
 {
+	sigset_t room;
+	const sigset_t *mask = hold_sleeps(&room);
 	char bytes[64];
 	int saved = errno, err = 0;
 
-	if (deadline != WAIT_FOREVER) {
-		int64_t left = deadline - wait_now();
-		struct timespec t = { .tv_sec = left / NSEC_PER_SEC,
-				      .tv_nsec = left % NSEC_PER_SEC };
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int n = left > 0 ? real(ppoll)(&p, 1, &t, NULL) : 0;
-
-		if (n <= 0)
-			err = n ? -errno : -EAGAIN;
-	}
+	if (deadline != WAIT_FOREVER || mask)
+		err = bell_poll(fd, deadline, mask);
+	hold_slept(mask);
 	if (!err) {
 		ssize_t got = real(read)(fd, bytes, sizeof(bytes));
 
@@ -478,6 +490,13 @@ static int sleep_once(struct channel *ch, struct canal_sock *s, const struct wai
 	return err;
 }
 
+/* Readiness comes before the reason to end; but a handler that was let in (hold.h) has
+ * run, and nobody will hear of it later. */
+static int wait_result(int err, bool (*ready)(void *), void *arg)
+{
+	return err && !(err == -EINTR && hold_is_on()) && ready(arg) ? 0 : err;
+}
+
 /* For who gets no wait slot. */
 static int sleep_poorly(struct channel *ch, bool (*ready)(void *), void *arg, int64_t deadline)
 {
@@ -491,7 +510,7 @@ static int sleep_poorly(struct channel *ch, bool (*ready)(void *), void *arg, in
 		else
 			err = wait_nap(POOR_NAP_NS);
 	}
-	return ready(arg) ? 0 : err;
+	return wait_result(err, ready, arg);
 }
 
 int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
@@ -511,7 +530,18 @@ int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int w
 	while (!ready(arg) && !err)
 		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, s, w, words, ready, arg, deadline);
 	waiter_return(ch, w);
-	return err && ready(arg) ? 0 : err;
+	return wait_result(err, ready, arg);
+}
+
+int wait_socket_on(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
+		   bool (*ready)(void *), void *arg, int64_t deadline)
+{
+	bool holds = hold_begin();
+	int err = wait_socket(ch, s, number, words, ready, arg, deadline);
+
+	if (holds)
+		hold_end();
+	return err;
 }
 
 int wait_slot(struct channel *ch, struct waiter *w, bool (*ready)(void *), void *arg)
@@ -548,5 +578,5 @@ int wait_slot_until(struct channel *ch, struct waiter *w, bool (*ready)(void *),
 	canal_write_once(&ch->wait[w->slot].sock, CANAL_NONE);
 	while (!ready(arg) && !err)
 		err = channel_gone(ch) ? -EPIPE : sleep_once(ch, NULL, w, 0, ready, arg, deadline);
-	return err && ready(arg) ? 0 : err;
+	return wait_result(err, ready, arg);
 }

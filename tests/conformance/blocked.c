@@ -3,6 +3,8 @@
 #include "conformance.h"
 
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 
 struct waiter {
@@ -471,6 +473,184 @@ static void restart_with_limit(void)
 	say_woken("recv", w);
 }
 
+/* --- signals of calls that have moved bytes ---------------------------- */
+
+#define LONG (32 << 20)
+#define BURST (8 << 20)
+#define ROUNDS 10
+
+/* All that such a call tells that is the same each time. */
+static long partly(long moved, long asked)
+{
+	return moved > 0 && moved < asked ? 1 : moved;
+}
+
+static char *long_block(void)
+{
+	static uint8_t block[LONG];
+
+	if (!block[1])
+		pattern_fill(block, sizeof(block), 0);
+	return (char *)block;
+}
+
+static long do_send_long(int fd)
+{
+	return partly(send(fd, long_block(), LONG, MSG_NOSIGNAL), LONG);
+}
+
+static long do_recv_long(int fd)
+{
+	return partly(recv(fd, long_block(), LONG, MSG_WAITALL), LONG);
+}
+
+static long do_sendfile_long(int fd)
+{
+	int file = memfd_create("long", 0);
+	off_t at = 0;
+	long sent;
+
+	if (NEED(write(file, long_block(), LONG)) != LONG)
+		say("no file");
+	sent = sendfile(fd, file, &at, LONG);
+	close(file);
+	return partly(sent, LONG);
+}
+
+/* Two messages, of which the first does not find room. */
+static long do_sendmmsg_long(int fd)
+{
+	struct iovec iov[2] = { { long_block(), LONG }, { long_block(), 1 } };
+	struct mmsghdr m[2] = {
+		{ .msg_hdr = { .msg_iov = &iov[0], .msg_iovlen = 1 } },
+		{ .msg_hdr = { .msg_iov = &iov[1], .msg_iovlen = 1 } },
+	};
+	int sent = sendmmsg(fd, m, 2, MSG_NOSIGNAL);
+
+	if (sent == 1)
+		say("of the first: %s", partly(m[0].msg_len, LONG) == 1 ? "a part" : "?");
+	return sent;
+}
+
+static void ends_with_part(const char *what, int fd, long (*call)(int fd))
+{
+	struct waiter *w;
+
+	count_signal(SIGUSR1, SA_RESTART);
+	w = blocked(fd, call);
+	wait_stuck(fd);
+	wait_asleep(w->tid);
+	pthread_kill(w->thread, SIGUSR1);
+	say_woken(what, w);
+}
+
+static void restart_send_in_part(void)
+{
+	ends_with_part("send", connected(1), do_send_long);
+}
+
+static void restart_sendfile_in_part(void)
+{
+	ends_with_part("sendfile", connected(1), do_sendfile_long);
+}
+
+static void restart_sendmmsg_in_part(void)
+{
+	ends_with_part("sendmmsg", connected(1), do_sendmmsg_long);
+}
+
+static void sendmmsg_in_part_ends(void)
+{
+	int fd = connected(1);
+
+	NEED(fcntl(fd, F_SETFL, O_NONBLOCK));
+	say_result("sendmmsg", do_sendmmsg_long(fd));
+}
+
+/* It has its first byte: which is in its buffer. */
+static struct waiter *blocked_in_recv_long(int fd)
+{
+	volatile char *first = long_block();
+	struct waiter *w;
+
+	*first = 'x';
+	w = blocked(fd, do_recv_long);
+	peer_must("fill 1 1");
+	while (*first == 'x')
+		nap_ms(1);
+	return w;
+}
+
+static void restart_recv_in_part(void)
+{
+	int fd = connected(1);
+	struct waiter *w;
+
+	count_signal(SIGUSR1, SA_RESTART);
+	w = blocked_in_recv_long(fd);
+	wait_asleep(w->tid);
+	pthread_kill(w->thread, SIGUSR1);
+	say_woken("recv", w);
+}
+
+static long do_splice_in(int fd)
+{
+	static int in[2];
+
+	NEED(pipe(in));
+	return splice(in[0], NULL, fd, NULL, 10, 0);
+}
+
+static void restart_splice(void)
+{
+	interrupts("splice", connected(1), do_splice_in, SA_RESTART);
+}
+
+/* A signal that comes while the call is busy: the peer sees to that by @command. */
+static void ends_busy(const char *what, long (*call)(int fd), const char *command, int flags)
+{
+	count_signal(SIGUSR1, flags);
+	for (int i = 0; i < ROUNDS; i++) {
+		int fd = connected(1);
+		struct waiter *w;
+
+		signals_seen = 0;
+		w = call == do_recv_long ? blocked_in_recv_long(fd) : blocked(fd, call);
+		peer_begin("%s 1 %d", command, BURST);
+		nap_ms(1 + i % 4);
+		pthread_kill(w->thread, SIGUSR1);
+		wait_for(is_done, w, what);
+		if (!w->done)
+			return;
+		pthread_join(w->thread, NULL);
+		if (w->result != 1 || signals_seen != 1)
+			say_result(what, w->result);
+		close(fd);
+		(void)peer_answer();
+	}
+	say("%s: a part each time", what);
+}
+
+static void busy_send_ends(void)
+{
+	ends_busy("send", do_send_long, "take", 0);
+}
+
+static void busy_send_ends_restart(void)
+{
+	ends_busy("send", do_send_long, "take", SA_RESTART);
+}
+
+static void busy_sendfile_ends(void)
+{
+	ends_busy("sendfile", do_sendfile_long, "take", SA_RESTART);
+}
+
+static void busy_recv_ends(void)
+{
+	ends_busy("recv", do_recv_long, "fill", SA_RESTART);
+}
+
 static void ignored_signal_does_not_wake(void)
 {
 	int fd = connected(1);
@@ -647,6 +827,16 @@ const struct call_case cases[] = {
 	{ "restart_select", restart_select },
 	{ "restart_epoll", restart_epoll },
 	{ "restart_with_limit", restart_with_limit },
+	{ "restart_send_in_part", restart_send_in_part },
+	{ "restart_sendfile_in_part", restart_sendfile_in_part },
+	{ "restart_sendmmsg_in_part", restart_sendmmsg_in_part },
+	{ "sendmmsg_in_part_ends", sendmmsg_in_part_ends },
+	{ "restart_recv_in_part", restart_recv_in_part },
+	{ "restart_splice", restart_splice },
+	{ "busy_send_ends", busy_send_ends },
+	{ "busy_send_ends_restart", busy_send_ends_restart },
+	{ "busy_sendfile_ends", busy_sendfile_ends },
+	{ "busy_recv_ends", busy_recv_ends },
 	{ "ignored_signal_does_not_wake", ignored_signal_does_not_wake },
 	{ "stopped_and_continued", stopped_and_continued },
 	{ "many_woken_one_by_one", many_woken_one_by_one },
