@@ -47,6 +47,17 @@ static inline void canal_arm(uint32_t *flag)
 	canal_store_fence(flag, 1u); /* S1 store-load: flag before the last look */
 }
 
+/*
+ * The same of a canal_wait.armed whose sleeper wants one of many things that come, such as a
+ * connection: for each, one sleeper like this is enough.
+ */
+#define CANAL_ARMED_ONE 2u
+
+static inline void canal_arm_one(uint32_t *flag)
+{
+	canal_store_fence(flag, CANAL_ARMED_ONE); /* S1 store-load: as above */
+}
+
 /* Sleeper: found something after all. A wake-up may already be on its way. */
 static inline void canal_disarm(uint32_t *flag)
 {

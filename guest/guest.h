@@ -247,7 +247,8 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg);
 
 /**
  * wait_socket() - sleep until ready(arg), as a blocked call of one socket
- * @words: WAIT_READ and/or WAIT_WRITE: which waiter words get our bit
+ * @words: WAIT_READ and/or WAIT_WRITE: which waiter words get our bit; WAIT_ONE: of
+ *         those that sleep like this, one is enough for each thing that comes
  *
  * Return: 0 when ready, -EAGAIN at the deadline, -EINTR as Linux would (with
  * no deadline a SA_RESTART handler restarts, as read(2) on the bell does; where
@@ -256,6 +257,7 @@ bool wait_spin(const struct channel *ch, bool (*ready)(void *), void *arg);
  */
 #define WAIT_READ 1
 #define WAIT_WRITE 2
+#define WAIT_ONE 4
 int wait_socket(struct channel *ch, struct canal_sock *s, uint32_t number, int words,
 		bool (*ready)(void *), void *arg, int64_t deadline);
 

@@ -470,8 +470,8 @@ static int accept_loop(struct channel *ch, struct sock_ref ref, int flags, uint3
 	int ret = accept_take(ch, ref, flags, ret_n);
 
 	while (ret == -EAGAIN && !nonblocking(ref.s)) {
-		int waited = wait_socket(ch, ref.s, ref.n, WAIT_READ, socket_acceptable, ref.s,
-					 deadline);
+		int waited = wait_socket(ch, ref.s, ref.n, WAIT_READ | WAIT_ONE, socket_acceptable,
+					 ref.s, deadline);
 
 		if (waited < 0)
 			return no_network(waited);

@@ -479,7 +479,10 @@ static int sleep_once(struct channel *ch, struct canal_sock *s, const struct wai
 	struct canal_wait *slot = &ch->wait[w->slot];
 	int err = 0;
 
-	canal_arm(&slot->armed); /* S1 */
+	if (words & WAIT_ONE)
+		canal_arm_one(&slot->armed); /* S1 */
+	else
+		canal_arm(&slot->armed); /* S1 */
 	if (words & WAIT_READ)
 		canal_arm_bit(&s->rd_waiters, w->slot); /* S1 */
 	if (words & WAIT_WRITE)

@@ -144,6 +144,8 @@ struct poller {
 	struct cds_list_head trim;                   /* struct sock.trim_link: hold RX chunks */
 	struct cds_list_head dead;                   /* freed after the next flush */
 	struct cds_list_head starved;                /* struct sock.starved_link: sock_starve() */
+	struct cds_list_head spared;                 /* struct sock.spared_link: wake_spared() */
+	uint64_t spared_at_ns;                       /* when to look at those */
 	struct cds_list_head vms;                    /* struct vm.poller_link */
 	struct cds_list_head ref_ready;              /* struct sock.ref_link */
 	struct cds_list_head handing;                /* struct sock.handing_link */

@@ -278,10 +278,16 @@ static void disarm_all(struct poller *p)
 	cds_list_for_each_entry(ch, &p->channels, link) canal_disarm(&ch->region->host_asleep);
 }
 
+/* Of two limits; below 0: none. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* A ring that is held up, or chunks to be trimmed, want another look in time. */
 static int64_t sleep_limit(struct poller *p)
 {
-	int64_t limit = vms_sleep_limit(p);
+	int64_t limit = sooner(vms_sleep_limit(p), spared_sleep_limit(p));
 	struct channel *ch;
 	bool tick = false;
 
@@ -297,7 +303,7 @@ static int64_t sleep_limit(struct poller *p)
 	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->lingering) &&
 	    cds_list_empty(&p->trim) && cds_list_empty(&p->starved) && !portpool_trim(p))
 		return limit;
-	return limit < 0 || limit > (int64_t)TRIM_NS ? (int64_t)TRIM_NS : limit;
+	return sooner(limit, (int64_t)TRIM_NS);
 }
 
 static void poller_sleep(struct poller *p)
@@ -404,6 +410,7 @@ static void *poller_main(void *arg)
 		if (p->work == before || p->passes % KERNEL_EVERY == 0)
 			p->work += (uint64_t)p->ops->wait(p->engine, 0);
 		poller_trim(p);
+		wake_spared(p);
 		if (p->work != before) {
 			idle_since_ns = p->now_ns;
 			idle_passes = 0;
@@ -436,6 +443,7 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->rx_ready);
 	CDS_INIT_LIST_HEAD(&p->trim);
 	CDS_INIT_LIST_HEAD(&p->starved);
+	CDS_INIT_LIST_HEAD(&p->spared);
 	CDS_INIT_LIST_HEAD(&p->dead);
 	CDS_INIT_LIST_HEAD(&p->vms);
 	CDS_INIT_LIST_HEAD(&p->ref_ready);

@@ -75,6 +75,7 @@ struct sock {
 	struct vpeers *peers;    /* whom it wrote to; NULL: nobody */
 	/* flags */
 	bool starved;      /* in poller.starved */
+	bool spared;       /* in poller.spared */
 	bool was_accepted; /* came out of a listener */
 	bool released;     /* the guest has no descriptor any more */
 	bool close_hint;   /* INR_CLOSE came before the far end */
@@ -105,7 +106,7 @@ struct sock {
 	uint32_t linger_slot, linger_client; /* who waits for that, plus 1 */
 	bool lingering;                      /* only its kernel socket is left */
 	bool hears_errors;                   /* an option asks for the error queue */
-	struct cds_list_head dead_link, starved_link;
+	struct cds_list_head dead_link, starved_link, spared_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
 	bool far_ours;                 /* canald made the pair, and has the far end alone */
@@ -402,6 +403,10 @@ void wake_quietly(struct sock *s, uint32_t events);
 /* INR_ASYNC; 0 or RULE_BROKEN. */
 int wake_signals(struct sock *s, const struct canal_inr *inr);
 void wake_urgent(struct sock *s); /* urgent data is announced */
+/* Those who sleep in accept() beside one that was woken, and did not come. */
+void wake_spared(struct poller *p);
+int64_t spared_sleep_limit(struct poller *p); /* ns; below 0: none */
+void wake_no_more(struct sock *s);
 void wake_slot(struct channel *ch, uint32_t slot);
 /* Those that were too many for the last pass. */
 void wake_owed(struct channel *ch);

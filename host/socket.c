@@ -484,6 +484,7 @@ void sock_destroy(struct sock *s)
 	sock_unmark_tx(s);
 	sock_unmark_rx(s);
 	sock_unstarve(s);
+	wake_no_more(s);
 	sock_rx_drop(s);
 	sock_set_state(s, CANAL_SOCK_CLOSED);
 	/* a thread may sleep in a call on what another one closed */

@@ -19,6 +19,9 @@
 
 #include "sock.h"
 
+/* Before another sleeper is woken for a connection that nobody took. */
+#define SPARED_NS 5000000ull
+
 /*
  * A guest can arm its slots again as fast as they are woken, and each costs a
  * system call: one for each slot in a pass is enough, more wait for the next.
@@ -65,26 +68,44 @@ void wake_owed(struct channel *ch)
 		}
 }
 
-/* Slots n, n + 64, ... of each bit that sleep on this socket, or on several. */
-static void wake_bits(struct sock *s, uint64_t bits)
+/*
+ * Wakes a thread that sleeps on this socket, or on several. With @ret_one, not another one
+ * of those who sleep for one thing each: it is then spared, and false returned.
+ */
+static bool wake_thread(struct sock *s, uint32_t slot, bool *ret_one)
 {
-	struct channel *ch = s->channel;
-	uint32_t used = canal_read_once(&ch->region->wait_used);
+	struct canal_wait *wait = &s->channel->wait[slot];
+	uint32_t only = canal_read_once(&wait->sock);
+	bool one = ret_one && canal_read_once(&wait->armed) == CANAL_ARMED_ONE;
 
-	if (used > ch->shape.waits)
-		used = ch->shape.waits;
-	while (bits) {
+	if (only != s->number && only != CANAL_NONE)
+		return true;
+	if (one && *ret_one)
+		return false;
+	if (canal_take(&wait->armed)) {
+		wake_slot(s->channel, slot);
+		if (one)
+			*ret_one = true;
+	}
+	return true;
+}
+
+/* Slots n, n + 64, ... of each bit. Return: the bits of who was spared. */
+static uint64_t wake_bits(struct sock *s, uint64_t bits, bool *ret_one)
+{
+	uint32_t used = canal_read_once(&s->channel->region->wait_used);
+	uint64_t spared = 0;
+
+	if (used > s->channel->shape.waits)
+		used = s->channel->shape.waits;
+	for (; bits; bits &= bits - 1) {
 		uint32_t slot = (uint32_t)__builtin_ctzll(bits);
 
-		bits &= bits - 1;
-		for (; slot < used; slot += 64) {
-			uint32_t only = canal_read_once(&ch->wait[slot].sock);
-
-			if ((only == s->number || only == CANAL_NONE) &&
-			    canal_take(&ch->wait[slot].armed))
-				wake_slot(ch, slot);
-		}
+		for (; slot < used; slot += 64)
+			if (!wake_thread(s, slot, ret_one))
+				spared |= bits & -bits;
 	}
+	return spared;
 }
 
 /* Puts a subscription onto its set's ready list unless it lies there already. */
@@ -159,21 +180,73 @@ void wake_socket(struct sock *s, uint32_t events)
 		ring(s, &s->on_event, events & EPOLLHUP ? RING_HUP : RING_IN);
 }
 
+/*
+ * As in Linux one of those who sleep in accept() is enough for each connection. Who was woken
+ * may not come for it: a thread is cancelled, a process killed, or it had just found another
+ * connection by itself. So while one waits, the next sleeper is woken a little later
+ * (tests/model/one_sleeper.pml, ONCE).
+ */
+static void wake_readers(struct sock *s, bool all)
+{
+	uint64_t bits = canal_take_bits(&s->shared->rd_waiters);
+	struct poller *p = s->channel->poller;
+	bool one = false;
+
+	if (bits)
+		bits = wake_bits(s, bits, all ? NULL : &one);
+	if (!bits)
+		return;
+	/* theirs again: nobody else publishes to this socket meanwhile */
+	(void)canal_fetch_or(&s->shared->rd_waiters, bits);
+	if (s->spared)
+		return;
+	s->spared = true;
+	if (cds_list_empty(&p->spared))
+		p->spared_at_ns = p->now_ns + SPARED_NS;
+	cds_list_add_tail(&s->spared_link, &p->spared);
+}
+
+void wake_no_more(struct sock *s)
+{
+	if (s->spared)
+		cds_list_del(&s->spared_link);
+	s->spared = false;
+}
+
+int64_t spared_sleep_limit(struct poller *p)
+{
+	return cds_list_empty(&p->spared) ? -1 : (int64_t)SPARED_NS;
+}
+
+void wake_spared(struct poller *p)
+{
+	CDS_LIST_HEAD(due);
+	struct sock *s, *next;
+
+	if (cds_list_empty(&p->spared) || p->now_ns < p->spared_at_ns)
+		return;
+	cds_list_splice(&p->spared, &due);
+	CDS_INIT_LIST_HEAD(&p->spared);
+	cds_list_for_each_entry_safe(s, next, &due, spared_link)
+	{
+		wake_no_more(s);
+		if (s->state == CANAL_SOCK_LISTENING && sock_rx_head(s) != s->rx_tail)
+			wake_readers(s, false);
+	}
+}
+
 void wake_quietly(struct sock *s, uint32_t events)
 {
 	const uint32_t always = EPOLLERR | EPOLLHUP;
 	struct sub *sub;
 	uint64_t bits;
 
-	if (events & (EPOLLIN | EPOLLRDHUP | always)) {
-		bits = canal_take_bits(&s->shared->rd_waiters);
-		if (bits)
-			wake_bits(s, bits);
-	}
+	if (events & (EPOLLIN | EPOLLRDHUP | always))
+		wake_readers(s, events != EPOLLIN);
 	if (events & (EPOLLOUT | always)) {
 		bits = canal_take_bits(&s->shared->wr_waiters);
 		if (bits)
-			wake_bits(s, bits);
+			(void)wake_bits(s, bits, NULL);
 	}
 	cds_list_for_each_entry(sub, &s->subs, link) if (events & (sub->events | always))
 		sub_push(s->channel, sub);
