@@ -132,14 +132,15 @@ int run_command_find(const char *name, char *path, size_t path_len)
 	}
 }
 
-static void command_cover(const char *path)
+/* Return: false: LD_PRELOAD would keep the command from starting. */
+static bool command_cover(const char *path)
 {
 	char program[PATH_MAX];
 	struct run_reason reason;
 	int error = run_cover_check(path, program, &reason);
 
 	if (error == 0)
-		return;
+		return true;
 	if (error == -ENOENT) /* that is no matter of canal's */
 		die(STATUS_CANNOT_RUN,
 		    "%s: cannot be run: %s: install it, or correct what names it", path,
@@ -149,6 +150,7 @@ static void command_cover(const char *path)
 		    reason.text);
 	warn("%s: not covered: %s; CANAL_FALLBACK=allow, so it runs without canal", path,
 	     reason.text);
+	return error != -ELIBBAD;
 }
 
 /* The file @name in @dir, which is relative to where canal-run itself is. */
@@ -404,7 +406,7 @@ static void address_space_widen(void)
 int main(int argc, char **argv)
 {
 	const char *given = canal_paths_given();
-	bool check = false;
+	bool check = false, preload;
 	char **command = argv + options_parse(argc, argv, &given, &check);
 	char path[PATH_MAX], library[PATH_MAX], socket_path[CANAL_PATHS_LEN];
 	int error = run_command_find(command[0], path, sizeof(path));
@@ -413,7 +415,7 @@ int main(int argc, char **argv)
 		command_missing(command[0], error);
 	if (check)
 		command_check_print(path);
-	command_cover(path);
+	preload = command_cover(path);
 	library_find(library);
 	if (given)
 		socket_check(given);
@@ -421,7 +423,8 @@ int main(int argc, char **argv)
 		given = socket_path;
 	if (given)
 		socket_export(given);
-	library_preload(library);
+	if (preload)
+		library_preload(library);
 	address_space_widen();
 	execv(path, command);
 	die(STATUS_CANNOT_RUN, "%s: %s: check what it is", path, strerror(errno));

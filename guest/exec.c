@@ -31,6 +31,7 @@
 #include "handover.h"
 #include "sys.h"
 
+#define LIBRARY "libcanal.so"
 #define KEPT_LEN 4096
 /* How long a program has from its start until libcanal in it has looked around. */
 #define START_MS 2000
@@ -128,11 +129,26 @@ static bool is_itself(const char *path)
 	       self.st_dev == other.st_dev && self.st_ino == other.st_ino;
 }
 
+/* Without LD_PRELOAD. */
+static char *const *without_preload(char *const envp[], char **room)
+{
+	size_t count = 0;
+
+	for (; *envp; envp++)
+		if (strncmp(*envp, "LD_PRELOAD=", strlen("LD_PRELOAD=")) != 0)
+			room[count++] = *envp;
+	room[count] = NULL;
+	return room;
+}
+
 char *const *exec_environment(const char *path, char *const envp[], char **room, char *channel)
 {
-	bool cleared = is_cleared(envp), itself = is_itself(path);
+	const char *preload = libcanal_preloaded ? find(envp, "LD_PRELOAD") : NULL;
+	bool cleared = is_cleared(envp), itself = channel && is_itself(path);
 	size_t count = exec_count(envp);
 
+	if (path && (cleared || (preload && strstr(preload, LIBRARY))) && exec_is_foreign(path))
+		return preload ? without_preload(envp, room) : envp;
 	if (!cleared && !itself)
 		return envp;
 	if (count)
@@ -158,7 +174,7 @@ bool exec_covers(const char *path, char *const envp[])
 	/* what exec_environment() puts back counts, too */
 	const char *preload = is_cleared(envp) ? kept[0] : find(envp, "LD_PRELOAD");
 
-	return path && preload && strstr(preload, "libcanal.so") &&
+	return path && preload && strstr(preload, LIBRARY) &&
 	       (!the_channel.region || the_channel.uid == (uint32_t)sys_call2(SYS_geteuid, 0, 0)) &&
 	       exec_is_covered(path);
 }

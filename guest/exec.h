@@ -19,9 +19,10 @@ const char *exec_socket(void);
 #define EXEC_ADDED (EXEC_KEPT + 1)
 #define EXEC_CHANNEL_LEN 64
 size_t exec_count(char *const envp[]);
-/* @envp with what a program that cleared it took away, in @room of exec_count() +
- * EXEC_ADDED + 1 entries; or @envp itself. @path: of the program, NULL: not known. @channel:
- * EXEC_CHANNEL_LEN, for one that executes itself: it stays in its channel. */
+/* @envp with what a program that cleared it took away, and without LD_PRELOAD for one of
+ * another C library, in @room of exec_count() + EXEC_ADDED + 1 entries; or @envp itself.
+ * @path: of the program, NULL: not known. @channel: EXEC_CHANNEL_LEN, for one that executes
+ * itself: it stays in its channel; NULL: a child. */
 char *const *exec_environment(const char *path, char *const envp[], char **room, char *channel);
 
 /* The sockets that @path will inherit: all that are not closed on exec, and those that
@@ -31,6 +32,8 @@ void exec_sockets(const char *path, char *const envp[], const posix_spawn_file_a
 bool exec_covers(const char *path, char *const envp[]);
 /* exec_cover.c: whether libcanal will be in the program, if LD_PRELOAD says so. */
 bool exec_is_covered(const char *program);
+/* Whether LD_PRELOAD of libcanal would keep it from starting: it is of another C library. */
+bool exec_is_foreign(const char *program);
 /* Where execvp() would find @name; false: nowhere. */
 bool exec_find(const char *name, char *path, size_t len);
 

@@ -30,11 +30,16 @@
 
 #if defined(__x86_64__)
 #define OUR_MACHINE EM_X86_64
+#define OUR_LOADER "ld-linux-x86-64.so"
 #elif defined(__aarch64__)
 #define OUR_MACHINE EM_AARCH64
+#define OUR_LOADER "ld-linux-aarch64.so"
 #else
 #define OUR_MACHINE EM_NONE
+#define OUR_LOADER ""
 #endif
+
+enum answer { NOT_COVERED, COVERED, FOREIGN, IS_SCRIPT };
 
 static long read_at(int fd, void *to, size_t len, uint64_t at)
 {
@@ -51,25 +56,37 @@ static bool is_go(int fd, const ElfW(Phdr) * segment)
 	return got > 0 && memmem(notes, (size_t)got, "Go\0\0", 4);
 }
 
-/* Dynamically linked, for this machine. */
-static bool program_loads(int fd, const ElfW(Ehdr) * head)
+/* Of another C library, which would not find what libcanal needs of this one. */
+static bool is_foreign(int fd, const ElfW(Phdr) * segment)
 {
+	char path[LINE_LEN];
+	size_t len = segment->p_filesz < sizeof(path) ? segment->p_filesz : sizeof(path) - 1;
+	long got = read_at(fd, path, len, segment->p_offset);
+
+	path[got > 0 ? got : 0] = '\0';
+	return got > 0 && !strstr(path, OUR_LOADER);
+}
+
+/* Dynamically linked, for this machine and this C library. */
+static enum answer program_loads(int fd, const ElfW(Ehdr) * head)
+{
+	enum answer answer = NOT_COVERED;
 	ElfW(Phdr) segment;
-	bool loader = false;
 
 	if (head->e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32) ||
 	    (OUR_MACHINE != EM_NONE && head->e_machine != OUR_MACHINE) ||
 	    head->e_phentsize != sizeof(segment))
-		return false;
+		return NOT_COVERED;
 	for (unsigned int i = 0; i < head->e_phnum && i < SEGMENTS; i++) {
 		if (read_at(fd, &segment, sizeof(segment), head->e_phoff + i * sizeof(segment)) !=
 		    (long)sizeof(segment))
-			return false;
-		loader |= segment.p_type == PT_INTERP;
+			return NOT_COVERED;
+		if (segment.p_type == PT_INTERP)
+			answer = is_foreign(fd, &segment) ? FOREIGN : COVERED;
 		if (segment.p_type == PT_NOTE && is_go(fd, &segment))
-			return false;
+			return NOT_COVERED;
 	}
-	return loader;
+	return answer;
 }
 
 /* The loader forgets LD_PRELOAD where identity changes. */
@@ -87,8 +104,8 @@ static bool keeps_identity(int fd)
 	       sys_call4(SYS_fgetxattr, fd, "security.capability", cap, sizeof(cap)) <= 0;
 }
 
-/* 1: yes, 0: no, -1: @path is now that of a script's interpreter. */
-static int look(int fd, char *path)
+/* IS_SCRIPT: @path is now that of its interpreter. */
+static enum answer look(int fd, char *path)
 {
 	union {
 		ElfW(Ehdr) elf;
@@ -99,35 +116,46 @@ static int look(int fd, char *path)
 	size_t len;
 
 	if (got < 4)
-		return 0;
+		return NOT_COVERED;
 	if (!memcmp(head.line, ELFMAG, SELFMAG))
-		return got >= (long)sizeof(head.elf) && keeps_identity(fd) &&
-		       program_loads(fd, &head.elf);
+		return got >= (long)sizeof(head.elf) && keeps_identity(fd)
+			       ? program_loads(fd, &head.elf)
+			       : NOT_COVERED;
 	if (head.line[0] != '#' || head.line[1] != '!')
-		return 0;
+		return NOT_COVERED;
 	head.line[got] = '\0';
 	start = head.line + 2 + strspn(head.line + 2, " \t");
 	len = strcspn(start, " \t\r\n");
 	memcpy(path, start, len);
 	path[len] = '\0';
-	return len ? -1 : 0;
+	return len ? IS_SCRIPT : NOT_COVERED;
+}
+
+static enum answer answer_for(const char *program)
+{
+	char path[PATH_MAX];
+	enum answer answer = IS_SCRIPT;
+
+	if (strlen(program) >= sizeof(path))
+		return NOT_COVERED;
+	strcpy(path, program);
+	for (int depth = 0; depth < SCRIPT_DEPTH && answer == IS_SCRIPT; depth++) {
+		int fd = (int)sys_call4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+
+		if (fd < 0) /* may be executed, but not read */
+			return fd == -EACCES ? COVERED : NOT_COVERED;
+		answer = look(fd, path);
+		sys_close(fd);
+	}
+	return answer;
 }
 
 bool exec_is_covered(const char *program)
 {
-	char path[PATH_MAX];
-	int answer = -1;
+	return answer_for(program) == COVERED;
+}
 
-	if (strlen(program) >= sizeof(path))
-		return false;
-	strcpy(path, program);
-	for (int depth = 0; depth < SCRIPT_DEPTH && answer < 0; depth++) {
-		int fd = (int)sys_call4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-
-		if (fd < 0) /* may be executed, but not read */
-			return fd == -EACCES;
-		answer = look(fd, path);
-		sys_close(fd);
-	}
-	return answer == 1;
+bool exec_is_foreign(const char *program)
+{
+	return answer_for(program) == FOREIGN;
 }

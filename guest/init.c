@@ -34,6 +34,11 @@
 
 bool fallback_allowed = true;
 bool libcanal_preloaded;
+bool sys_valgrind;
+
+/* 0, the id of the thread that initialises, or INIT_DONE. */
+static uint32_t init_state;
+#define INIT_DONE UINT32_MAX
 
 static void real_find(void);
 
@@ -114,8 +119,30 @@ static void read_environment(void)
 		guest_log("CANAL_FALLBACK=%s: neither allow nor deny; taking deny", fallback);
 }
 
+/*
+ * Valgrind's own question to itself: rotations of a register by a whole turn, which no compiler
+ * writes, and an exchange of another with itself. A processor does nothing.
+ */
+static bool on_valgrind(void)
+{
+#if defined(__x86_64__) && !defined(__ILP32__)
+	static const uint64_t running[6] = { 0x1001 };
+	uint64_t answer = 0;
+
+	__asm__ volatile("rolq $3, %%rdi\n\trolq $13, %%rdi\n\trolq $61, %%rdi\n\t"
+			 "rolq $51, %%rdi\n\txchgq %%rbx, %%rbx"
+			 : "+d"(answer)
+			 : "a"(running)
+			 : "cc", "memory");
+	return answer != 0;
+#else
+	return false;
+#endif
+}
+
 static void init_once(void)
 {
+	sys_valgrind = on_valgrind();
 	real_find();
 	read_environment();
 	pthread_atfork(process_before_fork, NULL, channel_after_fork);
@@ -124,11 +151,37 @@ static void init_once(void)
 		adopt_inherited();
 }
 
+/*
+ * Not pthread_once(): a sanitizer's runtime calls libc while it initialises itself, that is
+ * us, and its own pthread_once() stands in front of libc's and is not ready then.
+ */
+static __attribute__((noinline)) void init_slow(void)
+{
+	uint32_t me = (uint32_t)sys_call2(SYS_gettid, 0, 0);
+
+	while (!canal_cas(&init_state, 0u, me)) {
+		uint32_t by = canal_read_once(&init_state);
+
+		if (by == me || by == INIT_DONE) /* on top of ourselves; by another thread */
+			return;
+		sys_yield();
+	}
+	/* a runtime's malloc() asks for something before libc has begun: too early for the rest */
+	if (!environ) {
+		real_find();
+		canal_write_once(&init_state, 0u);
+		return;
+	}
+	init_once();
+	/* K1 release: all of it before the word that says so */
+	canal_store_release(&init_state, INIT_DONE);
+}
+
 void libcanal_init(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, init_once);
+	/* K1 acquire: what another thread initialised; pairs with init_slow() */
+	if (unlikely(canal_load_acquire(&init_state) != INIT_DONE))
+		init_slow();
 }
 
 /* Before the constructors of the program and of the libraries that need us. */

@@ -21,6 +21,10 @@ extern char **environ;
 	char name##_channel[EXEC_CHANNEL_LEN]; \
 	char *const *name = exec_environment(  \
 		path, envp, ON_STACK(exec_count(envp) + EXEC_ADDED + 1), name##_channel)
+/* A child's: not what goes on in this process's channel. */
+#define WITH_CHILD_ENVIRONMENT(path, envp, name) \
+	char *const *name =                      \
+		exec_environment(path, envp, ON_STACK(exec_count(envp) + EXEC_ADDED + 1), NULL)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
@@ -135,7 +139,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 {
 	TRACED(posix_spawn, pid, path, actions, attr, argv, envp);
 
-	WITH_ENVIRONMENT(NULL, envp, kept);
+	WITH_CHILD_ENVIRONMENT(path, envp, kept);
 
 	exec_sockets(path, kept, actions);
 	return real(posix_spawn)(pid, path, actions, attr, argv, kept);
@@ -147,7 +151,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 	TRACED(posix_spawnp, pid, file, actions, attr, argv, envp);
 
 	char found[PATH_MAX], *path = exec_find(file, found, sizeof(found)) ? found : NULL;
-	WITH_ENVIRONMENT(NULL, envp, kept);
+	WITH_CHILD_ENVIRONMENT(path, envp, kept);
 
 	exec_sockets(path, kept, actions);
 	return real(posix_spawnp)(pid, file, actions, attr, argv, kept);

@@ -19,6 +19,8 @@
 #include "sys.h"
 #include "transport.h"
 
+#define PAGE 4096ull
+
 #define TABLE(ch, which) ((void *)((uint8_t *)(ch)->region + (ch)->region->which.offset))
 
 static void region_tables(struct channel *ch)
@@ -64,6 +66,17 @@ static int no_room(uint64_t len)
 	return -ENOMEM;
 }
 
+/* A core file of a program has nothing of its sockets in the kernel either; and to look at
+ * pages that nobody has used yet makes them, all 550 MB. */
+static void leave_out_of_cores(const struct canal_region *r, uint64_t len)
+{
+	uint64_t head = (sizeof(*r) + PAGE - 1) / PAGE * PAGE;
+
+	if (head < len)
+		(void)sys_call4(SYS_madvise, (const uint8_t *)r + head, len - head, MADV_DONTDUMP,
+				0);
+}
+
 int region_map(struct channel *ch, int fd, uint64_t len)
 {
 	struct canal_region *r;
@@ -82,5 +95,6 @@ int region_map(struct channel *ch, int fd, uint64_t len)
 	}
 	ch->region = r;
 	region_tables(ch);
+	leave_out_of_cores(r, len);
 	return 0;
 }

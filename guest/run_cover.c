@@ -74,6 +74,13 @@ static int missing(struct run_reason *ret_reason, const char *what, const char *
 	return -ENOENT;
 }
 
+/* Its loader may end it for a library that needs another C library. */
+static int foreign(struct run_reason *ret_reason, const char *loader, const char *ours)
+{
+	run_because(ret_reason, "its loader is %s, and libcanal is for %s", loader, ours);
+	return -ELIBBAD;
+}
+
 static int check_program(int fd, struct run_reason *ret_reason)
 {
 	struct elf_facts program, self;
@@ -100,8 +107,7 @@ static int check_program(int fd, struct run_reason *ret_reason)
 		run_because(ret_reason,
 			    "it is statically linked: no library can be loaded into it");
 	else if (strcmp(base_name(program.loader), base_name(self.loader)) != 0)
-		run_because(ret_reason, "its loader is %s, and libcanal is for %s", program.loader,
-			    self.loader);
+		return foreign(ret_reason, program.loader, self.loader);
 	else if (access(program.loader, X_OK) < 0)
 		return missing(ret_reason, "loader", program.loader);
 	else

@@ -72,6 +72,9 @@ static inline void sys_close(int fd)
  * with sockets does not need. */
 extern bool sys_filtered __attribute__((visibility("hidden")));
 
+/* The program runs on valgrind's processor: what it cannot know of is not done. */
+extern bool sys_valgrind __attribute__((visibility("hidden")));
+
 static inline void sys_yield(void)
 {
 	if (!sys_filtered)
