@@ -369,6 +369,7 @@ static void end_of_file(struct sock *d)
 	if (d->rx_eof || d->broken_off)
 		return;
 	d->rx_eof = true;
+	sock_ended(d);
 	sock_rx_shrink(d);
 	/* R1 release: bytes before the end, with the fence of S1 */
 	canal_store_fence(&d->shared->rx.closed, CANAL_CLOSED_EOF);
@@ -379,7 +380,6 @@ static void end_of_file(struct sock *d)
 void switch_fin(struct sock *s)
 {
 	end_of_file(s->joined);
-	sock_ended(s->joined);
 }
 
 /* @s goes away: its other end sees an orderly end or a reset. */

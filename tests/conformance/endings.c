@@ -337,6 +337,76 @@ static void shutdown_after_the_end(void)
 	say_events("ended", events_now(fd, POLLIN | POLLOUT | POLLRDHUP));
 }
 
+/* Both ends have said that they end, and each knows: it has happened when a name is gone. */
+static void wait_over(int fd)
+{
+	struct name name = { .len = sizeof(name.ss) };
+
+	for (int64_t end = now_ms() + 5000; now_ms() < end; nap_ms(1))
+		if (getpeername(fd, sa(&name), &name.len))
+			return;
+	say("it has a name still");
+}
+
+static void each_shutdown(int fd)
+{
+	TELL(shutdown(fd, SHUT_RD));
+	TELL(shutdown(fd, SHUT_WR));
+	TELL(shutdown(fd, SHUT_RDWR));
+	peer_tell("shutdown 1 %d", SHUT_RD);
+	peer_tell("shutdown 1 %d", SHUT_WR);
+	peer_tell("shutdown 1 %d", SHUT_RDWR);
+}
+
+static void shutdown_both_then_again(void)
+{
+	int fd = connected(1);
+
+	TELL(shutdown(fd, SHUT_WR));
+	peer_must("shutdown 1 %d", SHUT_WR);
+	wait_over(fd);
+	each_shutdown(fd);
+}
+
+static void shutdown_both_peer_first(void)
+{
+	int fd = connected(1);
+
+	peer_must("shutdown 1 %d", SHUT_WR);
+	wait_end(fd);
+	TELL(shutdown(fd, SHUT_WR));
+	wait_over(fd);
+	TELL(shutdown(fd, SHUT_RD));
+	TELL(shutdown(fd, SHUT_WR));
+	TELL(shutdown(fd, SHUT_RDWR));
+}
+
+static void shutdown_then_peer_closes(void)
+{
+	int fd = connected(1);
+
+	TELL(shutdown(fd, SHUT_WR));
+	peer_must("wait 1 %d", POLLRDHUP);
+	peer_must("close 1");
+	wait_over(fd);
+	TELL(shutdown(fd, SHUT_RD));
+	TELL(shutdown(fd, SHUT_WR));
+	TELL(shutdown(fd, SHUT_RDWR));
+}
+
+/* The end lies behind bytes that find no room. */
+static void shutdown_before_it_arrives(void)
+{
+	int fd = connected(1);
+	static char block[65536];
+
+	(void)fill_up(fd, block, sizeof(block));
+	TELL(shutdown(fd, SHUT_WR));
+	peer_must("shutdown 1 %d", SHUT_WR);
+	wait_end(fd);
+	each_shutdown(fd);
+}
+
 static void shutdown_states(void)
 {
 	struct name name;
@@ -548,6 +618,10 @@ const struct call_case cases[] = {
 	{ "shutdown_twice", shutdown_twice },
 	{ "data_behind_both_ends", data_behind_both_ends },
 	{ "shutdown_after_the_end", shutdown_after_the_end },
+	{ "shutdown_both_then_again", shutdown_both_then_again },
+	{ "shutdown_both_peer_first", shutdown_both_peer_first },
+	{ "shutdown_then_peer_closes", shutdown_then_peer_closes },
+	{ "shutdown_before_it_arrives", shutdown_before_it_arrives },
 	{ "shutdown_states", shutdown_states },
 	{ "listener_listens_again", listener_listens_again },
 	{ "close_listener_resets_queued", close_listener_resets_queued },
