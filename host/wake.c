@@ -108,8 +108,11 @@ static uint64_t wake_bits(struct sock *s, uint64_t bits, bool *ret_one)
 	return spared;
 }
 
-/* Puts a subscription onto its set's ready list unless it lies there already. */
-static void sub_push(struct channel *ch, struct sub *sub)
+/*
+ * Puts a subscription onto its set's ready list unless it lies there already.
+ * Return: whether somebody who sleeps in the set is woken by that.
+ */
+static bool sub_push(struct channel *ch, struct sub *sub)
 {
 	uint32_t n = (uint32_t)(sub - ch->subs);
 	struct canal_sub *shared = &ch->sub[n];
@@ -119,7 +122,7 @@ static void sub_push(struct channel *ch, struct sub *sub)
 	/* P1 store-load: readiness was published before this; pairs with the
 	 * guest, which takes pending and then looks at the socket */
 	if (canal_xchg(&shared->pending, 1u))
-		return;
+		return false;
 	head = canal_read_once(&set->ready);
 	for (int i = 0; i < 1000; i++) { /* only the guest's take-all interferes */
 		canal_write_once(&shared->next, head);
@@ -129,8 +132,10 @@ static void sub_push(struct channel *ch, struct sub *sub)
 		head = canal_read_once(&set->ready);
 	}
 	slot = canal_read_once(&set->slot);
-	if (slot < ch->shape.waits && canal_take(&ch->wait[slot].armed))
-		wake_slot(ch, slot);
+	if (slot >= ch->shape.waits || !canal_take(&ch->wait[slot].armed))
+		return false;
+	wake_slot(ch, slot);
+	return true;
 }
 
 /*
@@ -173,32 +178,57 @@ void wake_urgent(struct sock *s)
 	ring(s, &s->on_urgent, RING_IN);
 }
 
-void wake_socket(struct sock *s, uint32_t events)
-{
-	wake_quietly(s, events);
-	if (__builtin_expect(s->on_event.slot != CANAL_NONE, 0))
-		ring(s, &s->on_event, events & EPOLLHUP ? RING_HUP : RING_IN);
-}
-
-/*
- * As in Linux one of those who sleep in accept() is enough for each connection. Who was woken
- * may not come for it: a thread is cancelled, a process killed, or it had just found another
- * connection by itself. So while one waits, the next sleeper is woken a little later
- * (tests/model/one_sleeper.pml, ONCE).
- */
-static void wake_readers(struct sock *s, bool all)
+/* Whoever sleeps in a call on this socket. Return: whether some were spared. */
+static bool wake_readers(struct sock *s, bool all)
 {
 	uint64_t bits = canal_take_bits(&s->shared->rd_waiters);
-	struct poller *p = s->channel->poller;
 	bool one = false;
 
 	if (bits)
 		bits = wake_bits(s, bits, all ? NULL : &one);
-	if (!bits)
-		return;
 	/* theirs again: nobody else publishes to this socket meanwhile */
-	(void)canal_fetch_or(&s->shared->rd_waiters, bits);
-	if (s->spared)
+	if (bits)
+		(void)canal_fetch_or(&s->shared->rd_waiters, bits);
+	return bits;
+}
+
+/* --- one for each connection ------------------------------------------- */
+
+static bool takes_turns(const struct sub *sub)
+{
+	return (sub->events & EPOLLEXCLUSIVE) && (sub->events & EPOLLIN);
+}
+
+/* Of the sets with EPOLLEXCLUSIVE, those up to the first in which somebody sleeps. */
+static bool wake_one_set(struct sock *s)
+{
+	bool woken = false;
+	struct sub *sub;
+
+	cds_list_for_each_entry(sub, &s->subs, link)
+	{
+		if (!takes_turns(sub))
+			continue;
+		if (woken)
+			return true;
+		woken = sub_push(s->channel, sub);
+	}
+	return false;
+}
+
+/*
+ * As in Linux one of those who sleep in accept() is enough for each connection, and one of
+ * the sets with EPOLLEXCLUSIVE. Who was woken may not come for it: a thread is cancelled, a
+ * process killed, or it had just found another connection by itself. So while one waits, the
+ * next sleeper is woken a little later (tests/model/one_sleeper.pml, ONCE).
+ */
+static void wake_one(struct sock *s)
+{
+	struct poller *p = s->channel->poller;
+	bool spared = wake_readers(s, false);
+
+	spared |= wake_one_set(s);
+	if (!spared || s->spared)
 		return;
 	s->spared = true;
 	if (cds_list_empty(&p->spared))
@@ -231,26 +261,43 @@ void wake_spared(struct poller *p)
 	{
 		wake_no_more(s);
 		if (s->state == CANAL_SOCK_LISTENING && sock_rx_head(s) != s->rx_tail)
-			wake_readers(s, false);
+			wake_one(s);
 	}
 }
+
+/* --- what happened to a socket ----------------------------------------- */
 
 void wake_quietly(struct sock *s, uint32_t events)
 {
 	const uint32_t always = EPOLLERR | EPOLLHUP;
+	bool one = events == EPOLLIN && s->state == CANAL_SOCK_LISTENING;
 	struct sub *sub;
 	uint64_t bits;
 
-	if (events & (EPOLLIN | EPOLLRDHUP | always))
-		wake_readers(s, events != EPOLLIN);
+	if (one)
+		wake_one(s);
+	else if (events & (EPOLLIN | EPOLLRDHUP | always))
+		(void)wake_readers(s, true);
 	if (events & (EPOLLOUT | always)) {
 		bits = canal_take_bits(&s->shared->wr_waiters);
 		if (bits)
 			(void)wake_bits(s, bits, NULL);
 	}
-	cds_list_for_each_entry(sub, &s->subs, link) if (events & (sub->events | always))
-		sub_push(s->channel, sub);
+	cds_list_for_each_entry(sub, &s->subs, link)
+	{
+		if ((events & (sub->events | always)) && !(one && takes_turns(sub)))
+			(void)sub_push(s->channel, sub);
+	}
 }
+
+void wake_socket(struct sock *s, uint32_t events)
+{
+	wake_quietly(s, events);
+	if (__builtin_expect(s->on_event.slot != CANAL_NONE, 0))
+		ring(s, &s->on_event, events & EPOLLHUP ? RING_HUP : RING_IN);
+}
+
+/* --- subscriptions ----------------------------------------------------- */
 
 /*
  * Whether something may have happened before the subscription that the guest,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many that sleep in accept(): one is woken for each connection, and another if that one does not come."""
+"""Many that wait for connections: one is woken for each, and another if that one does not come."""
 
 import os
 import pathlib
@@ -15,18 +15,27 @@ pytestmark = pytest.mark.canal_only
 CHILDREN, CONNECTIONS = 24, 100
 SECONDS = 30
 
-# Each child says who it is to whom it accepts.
+# Each child waits in accept(), or in a set of its own with EPOLLEXCLUSIVE, and says who it is to whom it accepts.
 PREFORK = """
-import os, signal, socket, sys
+import os, select, signal, socket, sys
 s = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64)
 children = []
 for _ in range(int(sys.argv[2])):
     pid = os.fork()
     if not pid:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if sys.argv[3] == "epoll":
+            s.setblocking(False)
+            ep = select.epoll()
+            ep.register(s, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         while True:
-            with s.accept()[0] as c:
-                c.sendall(b"%d" % os.getpid())
+            if sys.argv[3] == "epoll":
+                ep.poll()
+            try:
+                c = s.accept()[0]
+            except BlockingIOError:
+                continue
+            c.sendall(b"%d" % os.getpid())
+            c.close()
     children.append(pid)
 print("ready", *children, "done", flush=True)
 sys.stdin.read()
@@ -36,11 +45,11 @@ for pid in children:
 """
 
 
-@pytest.fixture
-def prefork(canal, free_port):
+@pytest.fixture(params=["accept", "epoll"])
+def prefork(request, canal, free_port):
     """A server with CHILDREN processes, and who serves the next connection to it."""
     port = free_port()
-    program = canal.start([PYTHON, "-c", PREFORK, port, CHILDREN], stdin=subprocess.PIPE)
+    program = canal.start([PYTHON, "-c", PREFORK, port, CHILDREN, request.param], stdin=subprocess.PIPE)
     program.wait_printed("done\n", SECONDS)
     yield program, port
     program.popen.stdin.close()
