@@ -402,7 +402,7 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 		if (!deadline)
 			deadline = data_deadline(&s->rcvtimeo_ns);
 		r = (flags & MSG_BEGUN ? wait_socket_on : wait_socket)(
-			&the_channel, s, n, WAIT_READ, dgram_arrived, s, deadline);
+			&the_channel, s, n, WAIT_READ | WAIT_ONE, dgram_arrived, s, deadline);
 		if (r)
 			return r == -EPIPE ? -ECONNRESET : r;
 	}

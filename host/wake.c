@@ -19,7 +19,7 @@
 
 #include "sock.h"
 
-/* Before another sleeper is woken for a connection that nobody took. */
+/* Before another sleeper is woken for what nobody took. */
 #define SPARED_NS 5000000ull
 
 /*
@@ -192,7 +192,13 @@ static bool wake_readers(struct sock *s, bool all)
 	return bits;
 }
 
-/* --- one for each connection ------------------------------------------- */
+/* --- one for each ------------------------------------------------------ */
+
+/* A connection or a datagram is for one of those who wait. */
+static bool comes_singly(const struct sock *s)
+{
+	return s->state == CANAL_SOCK_LISTENING || s->type == SOCK_DGRAM;
+}
 
 static bool takes_turns(const struct sub *sub)
 {
@@ -217,10 +223,10 @@ static bool wake_one_set(struct sock *s)
 }
 
 /*
- * As in Linux one of those who sleep in accept() is enough for each connection, and one of
- * the sets with EPOLLEXCLUSIVE. Who was woken may not come for it: a thread is cancelled, a
- * process killed, or it had just found another connection by itself. So while one waits, the
- * next sleeper is woken a little later (tests/model/one_sleeper.pml, ONCE).
+ * As in Linux one of those who sleep in accept(), or recv() of datagrams, is enough for each
+ * that comes, and one of the sets with EPOLLEXCLUSIVE. Who was woken may not come for it: a
+ * thread is cancelled, a process killed, or it had just found another one by itself. So while
+ * something waits, the next sleeper is woken a little later (tests/model/one_sleeper.pml, ONCE).
  */
 static void wake_one(struct sock *s)
 {
@@ -260,7 +266,7 @@ void wake_spared(struct poller *p)
 	cds_list_for_each_entry_safe(s, next, &due, spared_link)
 	{
 		wake_no_more(s);
-		if (s->state == CANAL_SOCK_LISTENING && sock_rx_head(s) != s->rx_tail)
+		if (comes_singly(s) && sock_rx_head(s) != s->rx_tail)
 			wake_one(s);
 	}
 }
@@ -270,7 +276,7 @@ void wake_spared(struct poller *p)
 void wake_quietly(struct sock *s, uint32_t events)
 {
 	const uint32_t always = EPOLLERR | EPOLLHUP;
-	bool one = events == EPOLLIN && s->state == CANAL_SOCK_LISTENING;
+	bool one = events == EPOLLIN && comes_singly(s);
 	struct sub *sub;
 	uint64_t bits;
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many that wait for connections: one is woken for each, and another if that one does not come."""
+"""Many that wait for one socket: for each that comes one is woken, and another if that one does not come."""
 
 import os
 import pathlib
@@ -12,30 +12,41 @@ import pytest
 from harness import PYTHON
 
 pytestmark = pytest.mark.canal_only
-CHILDREN, CONNECTIONS = 24, 100
+CHILDREN, ROUNDS = 24, 100
 SECONDS = 30
 
-# Each child waits in accept(), or in a set of its own with EPOLLEXCLUSIVE, and says who it is to whom it accepts.
+# Each child waits in accept() or recvfrom(), or in a set of its own with EPOLLEXCLUSIVE, and says who it is.
 PREFORK = """
 import os, select, signal, socket, sys
-s = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64)
+port, count, kind, way = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+s = socket.socket(socket.AF_INET, kind)
+s.bind(("127.0.0.1", port))
+if kind == socket.SOCK_STREAM:
+    s.listen(64)
+
+def serve():
+    mine = b"%d" % os.getpid()
+    if kind == socket.SOCK_DGRAM:
+        s.sendto(mine, s.recvfrom(64)[1])
+    else:
+        with s.accept()[0] as c:
+            c.sendall(mine)
+
 children = []
-for _ in range(int(sys.argv[2])):
+for _ in range(count):
     pid = os.fork()
     if not pid:
-        if sys.argv[3] == "epoll":
+        if way == "epoll":
             s.setblocking(False)
             ep = select.epoll()
             ep.register(s, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         while True:
-            if sys.argv[3] == "epoll":
+            if way == "epoll":
                 ep.poll()
             try:
-                c = s.accept()[0]
+                serve()
             except BlockingIOError:
-                continue
-            c.sendall(b"%d" % os.getpid())
-            c.close()
+                pass
     children.append(pid)
 print("ready", *children, "done", flush=True)
 sys.stdin.read()
@@ -45,35 +56,53 @@ for pid in children:
 """
 
 
-@pytest.fixture(params=["accept", "epoll"])
+class Prefork:
+    """A server with CHILDREN processes, and its clients."""
+
+    def __init__(self, canal, port, kind, way):
+        self.port, self.kind = port, kind
+        self.program = canal.start([PYTHON, "-c", PREFORK, port, CHILDREN, int(kind), way], stdin=subprocess.PIPE)
+        self.program.wait_printed("done\n", SECONDS)
+        self.children = [int(pid) for pid in self.program.stdout.split()[1:-1]]
+
+    def ask(self):
+        client = socket.socket(socket.AF_INET, self.kind)
+        client.settimeout(SECONDS)
+        client.connect(("127.0.0.1", self.port))
+        if self.kind == socket.SOCK_DGRAM:
+            client.send(b"who")
+        return client
+
+    def end(self):
+        self.program.popen.stdin.close()
+        assert self.program.wait(SECONDS) == 0, self.program.describe()
+
+
+def served(client):
+    """Who serves it."""
+    with client:
+        return int(client.recv(32))
+
+
+@pytest.fixture(params=["accept", "epoll", "recvfrom", "epoll-datagrams"])
 def prefork(request, canal, free_port):
-    """A server with CHILDREN processes, and who serves the next connection to it."""
-    port = free_port()
-    program = canal.start([PYTHON, "-c", PREFORK, port, CHILDREN, request.param], stdin=subprocess.PIPE)
-    program.wait_printed("done\n", SECONDS)
-    yield program, port
-    program.popen.stdin.close()
-    assert program.wait(SECONDS) == 0, program.describe()
-
-
-def served(connection):
-    with connection:
-        return int(connection.recv(32, socket.MSG_WAITALL))
-
-
-def connect(port):
-    return socket.create_connection(("127.0.0.1", port), SECONDS)
+    datagrams = request.param in ("recvfrom", "epoll-datagrams")
+    server = Prefork(canal, free_port(), socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM,
+                     "epoll" if request.param.startswith("epoll") else "call")
+    yield server
+    server.end()
 
 
 def test_one_is_woken(prefork, canald):
-    program, port = prefork
-    for _ in range(CHILDREN):  # they have all gone to sleep by and by
-        served(connect(port))
-    before = canald.guest(program.pid)["wakes"]
-    for _ in range(CONNECTIONS):
-        served(connect(port))
-    woken = canald.guest(program.pid)["wakes"] - before
-    assert woken <= 4 * CONNECTIONS, f"{woken} wake-ups for {CONNECTIONS} connections"
+    def wakes():
+        return canald.guest(prefork.program.pid)["wakes"]
+    for _ in range(CHILDREN):  # by and by they have all gone to sleep
+        served(prefork.ask())
+    before = wakes()
+    for _ in range(ROUNDS):
+        served(prefork.ask())
+    woken = wakes() - before
+    assert woken <= 4 * ROUNDS, f"{woken} wake-ups for {ROUNDS}"
 
 
 def asleep(pid):
@@ -81,17 +110,18 @@ def asleep(pid):
 
 
 def test_who_was_woken_is_gone(prefork, canald):
-    """All were stopped in their sleep when the connection came, and all but one are killed: that one takes it."""
-    program, port = prefork
-    children = program.stdout.split()[1:-1]
-    for pid in map(int, children):
+    """All were stopped in their sleep when it came, and all but one are killed: that one takes it."""
+    def came():
+        guest = canald.guest(prefork.program.pid)
+        return guest["connections"] + guest["rx_bytes"]
+    for pid in prefork.children:
         while not asleep(pid):
             canald.status()
         os.kill(pid, signal.SIGSTOP)
-    connection = connect(port)
-    canald.wait_status(lambda _: canald.guest(program.pid)["connections"], "nothing was accepted")
-    *gone, left = map(int, children)
+    client = prefork.ask()
+    canald.wait_status(lambda _: came(), "nothing came")
+    *gone, left = prefork.children
     for pid in gone:
         os.kill(pid, signal.SIGKILL)
     os.kill(left, signal.SIGCONT)
-    assert served(connection) == left
+    assert served(client) == left
