@@ -110,26 +110,12 @@ void sock_connecting(struct sock *s)
 	wake_socket(s, EPOLLOUT);
 }
 
-static int connect_stream(struct sock *s, const struct canal_addr *a)
+static int connect_kernel(struct sock *s)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(a, &ss);
-	int r;
+	socklen_t len = addr_to_sockaddr(&s->asked, &ss);
+	int r = sock_kernel(s);
 
-	if (!a->family)
-		return dissolve(s);
-	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED)
-		return -EISCONN;
-	if (!len)
-		return -EAFNOSUPPORT;
-	s->rx_hup = false;
-	s->asked = *a;
-	s->state = CANAL_SOCK_CONNECTING;
-	if (s->channel->guest)
-		return vsock_connect_stream(s, a);
-	if (settings.join && switch_connect(s, a))
-		return 0;
-	r = sock_kernel(s);
 	if (r)
 		return r;
 	urgent_watch(s);
@@ -138,6 +124,34 @@ static int connect_stream(struct sock *s, const struct canal_addr *a)
 	sock_publish_names(s);
 	sock_connecting(s);
 	return sock_watch(s);
+}
+
+void sock_connect_kernel(struct sock *s)
+{
+	int r = connect_kernel(s);
+
+	if (r)
+		sock_connected(s, r);
+}
+
+static int connect_stream(struct sock *s, const struct canal_addr *a)
+{
+	struct sockaddr_storage ss;
+
+	if (!a->family)
+		return dissolve(s);
+	if (s->state != CANAL_SOCK_OPEN && s->state != CANAL_SOCK_FAILED)
+		return -EISCONN;
+	if (!addr_to_sockaddr(a, &ss))
+		return -EAFNOSUPPORT;
+	s->rx_hup = false;
+	s->asked = *a;
+	s->state = CANAL_SOCK_CONNECTING;
+	if (s->channel->guest)
+		return vsock_connect_stream(s, a);
+	if (settings.join && switch_connect(s, a))
+		return 0;
+	return connect_kernel(s);
 }
 
 static int connect_dgram(struct sock *s, const struct canal_addr *a)

@@ -18,7 +18,8 @@
  *  3. canald is not the owner of its file: a guest can choose the signal (F_SETSIG),
  *     and the kernel sends it with the rights of who made himself the owner.
  *  4. Connections that canald has accepted, and no process has taken, are connected to
- *     the listener once more, and pumped.
+ *     the listener once more, and pumped. Connectors that wait for room in its backlog
+ *     are connected by the kernel from now on, and wait there.
  *
  * Ownership and threads: the poller that owns the channel.
  * Failure: -errno in the answer; the socket stays as it was. Of the datagrams that lie
@@ -157,10 +158,10 @@ static void let_go(struct sock *s)
 	urgent_forget(s);
 	sock_unmark_rx(s);
 	sock_unstarve(s);
-	if (s->type == SOCK_STREAM)
-		switch_unlisten(s);
 	if (s->state == CANAL_SOCK_LISTENING)
 		pass_on_accepted(s);
+	if (s->type == SOCK_STREAM)
+		switch_pass_on(s);
 	sock_set_state(s, CANAL_SOCK_OPEN);
 	if (s->type == SOCK_DGRAM)
 		send_again_all(s);

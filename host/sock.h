@@ -179,6 +179,8 @@ void sock_release_farless(struct channel *ch, uint32_t client);
 void sock_fail(struct sock *s, int err, uint32_t closed); /* so_error, wake */
 void sock_ended(struct sock *s);                          /* its end was sent, or the peer's came */
 void sock_connecting(struct sock *s);
+/* A connect() under way goes on by a kernel socket of its own. */
+void sock_connect_kernel(struct sock *s);
 /* The kernel says how it ended. */
 void sock_connect_finished(struct sock *s);
 void sock_connected(struct sock *s, int err);
@@ -320,6 +322,7 @@ bool switch_dgram(struct sock *s, const struct canal_dgram *rec);
 struct sock *switch_find(struct poller *p, int type, const struct canal_addr *to);
 void switch_listen(struct sock *s);
 void switch_unlisten(struct sock *s);
+void switch_pass_on(struct sock *l);
 void switch_bound(struct sock *s);
 void switch_resume(struct sock *listener);
 void switch_peer_room(struct sock *s);

@@ -124,6 +124,27 @@ void switch_unlisten(struct sock *s)
 	}
 }
 
+static void port_back(struct sock *s)
+{
+	if (s->pool_port.fd != PORT_NONE)
+		portpool_give(s->channel->poller, s->pool_port);
+	s->pool_port.fd = PORT_NONE;
+}
+
+/* The listener was given away: who waits for room in its backlog waits in the kernel. */
+void switch_pass_on(struct sock *l)
+{
+	struct sock *c, *next;
+
+	table_del(l);
+	cds_list_for_each_entry_safe(c, next, &l->pending, pending_link)
+	{
+		pending_leave(c);
+		port_back(c); /* the kernel gives it one of its own */
+		sock_connect_kernel(c);
+	}
+}
+
 /* A datagram socket has a name now, or another one. */
 void switch_bound(struct sock *s)
 {
@@ -390,9 +411,7 @@ void switch_detach(struct sock *s)
 
 	table_del(s);
 	pending_leave(s);
-	if (s->pool_port.fd != PORT_NONE)
-		portpool_give(s->channel->poller, s->pool_port);
-	s->pool_port.fd = PORT_NONE;
+	port_back(s);
 	if (!d)
 		return;
 	s->joined = NULL;

@@ -119,6 +119,35 @@ static void backlog(void)
 		say_child("helper", pid[i]);
 }
 
+#define MORE 4
+
+/* More than have room in the backlog: they go on waiting, and are accepted in the end. */
+static void backlog_full(void)
+{
+	struct name name;
+	int fd = listener(&name), c[MORE];
+	pid_t pid[MORE];
+
+	NEED(listen(fd, 1));
+	for (int i = 0; i < MORE; i++) {
+		c[i] = NEED(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+		if (connect(c[i], sa(&name), name.len) && errno != EINPROGRESS)
+			say("connect: %s", strerrorname_np(errno));
+	}
+	calls_wait(fd, POLLIN);
+	for (int i = 0; i < MORE; i++)
+		pid[i] = start("accept", fd, 0);
+	for (int i = 0; i < MORE; i++) {
+		calls_wait(c[i], POLLOUT);
+		set_nonblock(c[i], false);
+		put(c[i], "early");
+		expect(c[i], "EARLY");
+		close(c[i]);
+	}
+	for (int i = 0; i < MORE; i++)
+		say_child("helper", pid[i]);
+}
+
 static void addresses(void)
 {
 	struct name name;
@@ -425,6 +454,7 @@ static void ring_datagrams(void)
 const struct call_case cases[] = {
 	{ "listens", listens },
 	{ "backlog", backlog },
+	{ "backlog_full", backlog_full },
 	{ "addresses", addresses },
 	{ "parent_too", parent_too },
 	{ "accept_sleeper", accept_sleeper },
