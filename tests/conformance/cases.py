@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Runs the cases of a subject with their peer, and tells where two runs differ."""
+"""Runs the cases of a subject with their peer."""
 
-import difflib
 import socket
 
 import harness
+from oracle import Oracle, by_case
 
 RUN_SECONDS = 120
 
@@ -28,19 +28,14 @@ def run_pair(programs, sides, canald, bin_dir, subject, family):
     return program.stdout
 
 
-def by_case(text):
-    """{name: what it printed}, in the order of the cases."""
-    cases = (case.partition("\n") for case in text.split("== ")[1:])
-    return {name: told for name, _, told in cases}
+def natively(programs, bin_dir, subject, family):
+    """What the subject prints with its peer, both native."""
+    return Oracle(f"{subject} {family}",
+                  lambda: run_pair(programs, ("native", "native"), None, bin_dir, subject, family))
 
 
-def differing(native, told):
-    return [name for name in native if native[name] != told.get(name)]
-
-
-def shown(native, told, names):
-    """The lines of these cases, with what differs."""
-    def diff(name):
-        return difflib.unified_diff(native[name].splitlines(), told.get(name, "(did not run)").splitlines(),
-                                    "native", "canal", n=3, lineterm="")
-    return "\n".join(line for name in names for line in (f"== {name}", *list(diff(name))[3:]))
+def compare(native, told, expected):
+    """Fails when `told` differs elsewhere than in the `expected` cases, or not in all of them."""
+    native.check(told, expected)
+    missing = set(expected) - set(native.differing(by_case(told)))
+    assert not missing, f"no difference any more: take it off differences.py: {missing}"

@@ -10,7 +10,7 @@ import functools
 import pytest
 
 import harness
-from cases import by_case, differing, run_pair, shown
+from cases import compare, natively, run_pair
 from differences import DIFFERENCES
 from subjects import SUBJECTS
 
@@ -21,47 +21,39 @@ LEAST_CASES = 3
 
 
 @pytest.fixture(scope="module")
-def native_output(bin_dir, session_dir):
-    """What a subject prints natively: it runs once."""
+def oracle(bin_dir, session_dir):
+    """What a subject prints natively: it runs once, if nothing differs."""
     logs = session_dir / "native"
     logs.mkdir()
     programs = harness.Programs(logs)
-
-    @functools.cache
-    def run(subject, family):
-        return by_case(run_pair(programs, ("native", "native"), None, bin_dir, subject, family))
-    yield run
+    yield functools.cache(lambda subject, family: natively(programs, bin_dir, subject, family))
     programs.close()
 
 
 @pytest.mark.parametrize("where", SIDES)
 @pytest.mark.parametrize("subject,family", [(subject, family) for subject, families in SUBJECTS.items()
                                             for family in families])
-def test_equal(canald, programs, native_output, bin_dir, where, subject, family):
-    native = native_output(subject, family)
-    assert len(native) >= LEAST_CASES
+def test_equal(canald, programs, oracle, bin_dir, where, subject, family):
+    native = oracle(subject, family)
+    assert len(native.native) >= LEAST_CASES
     kinds = ("native", "native") if canald is None else SIDES[where]
-    told = by_case(run_pair(programs, kinds, canald, bin_dir, subject, family))
+    told = run_pair(programs, kinds, canald, bin_dir, subject, family)
     expected = {name for of, name, which, *only in DIFFERENCES
                 if of == subject and which in (where, "both") and only in ([], [family]) and canald}
-    differ = set(differing(native, told))
-    wrong = [name for name in native if name in differ - expected]
-    if wrong:
-        pytest.fail(shown(native, told, wrong), pytrace=False)
-    assert not expected - differ, f"no difference any more: take it off differences.py: {expected - differ}"
+    compare(native, told, expected)
 
 
-def test_enough(native_output):
+def test_enough(oracle):
     """The number that this part promises."""
-    count = sum(len(native_output(subject, family)) for subject, families in SUBJECTS.items()
+    count = sum(len(oracle(subject, family).native) for subject, families in SUBJECTS.items()
                 for family in families[:1])
     print(f"{count} cases")
     assert count >= 250
 
 
-def test_differences_exist(native_output):
+def test_differences_exist(oracle):
     for subject, name, which, *_ in DIFFERENCES:
         if subject not in SUBJECTS:  # of a test of its own
             continue
-        assert name in native_output(subject, SUBJECTS[subject][0]), f"{subject}: no case {name}"
+        assert name in oracle(subject, SUBJECTS[subject][0]).native, f"{subject}: no case {name}"
         assert which in ("outside", "inside", "both")

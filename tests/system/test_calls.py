@@ -5,7 +5,6 @@ Both ends of each connection are in the program under test. So the switch of can
 memory; with --no-join the kernel carries the bytes between the two. The outputs must be equal.
 """
 
-import difflib
 import functools
 import re
 import shutil
@@ -14,6 +13,7 @@ import subprocess
 import pytest
 
 import harness
+from oracle import Oracle
 
 PROGRAMS = ["connect", "endings", "stream", "dgram", "udplite", "options", "descriptors", "ready", "epolls",
             "processes", "missed", "started", "given", "limits", "threads", "signals", "names", "fortify"]
@@ -56,37 +56,25 @@ def service(request, canal_off, session_dir):
 
 
 @pytest.fixture(scope="module")
-def native_output(bin_dir):
-    """What a program prints natively: it runs once."""
-    @functools.cache
+def oracle(bin_dir):
+    """What a program prints natively: it runs once, if nothing differs."""
     def run(program, family):
         told = subprocess.run([bin_dir / f"calls_{program}", family], env=harness.environment(),
                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=RUN_SECONDS, check=True)
-        assert not told.stderr
+        assert "== " in told.stdout and not told.stderr
         return told.stdout
-    return run
-
-
-def difference(native, canal):
-    """The lines that differ, by case."""
-    def by_case(text):
-        return [f"{case.splitlines()[0]}: {line}" for case in text.split("== ")[1:]
-                for line in case.splitlines()[1:]]
-    return "\n".join(difflib.unified_diff(by_case(native), by_case(canal), "native", "canal", n=2,
-                                          lineterm=""))
+    return functools.cache(lambda program, family: Oracle(f"calls_{program} {family}", lambda: run(program, family)))
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_equal(service, programs, native_output, bin_dir, program, family):
+def test_equal(service, programs, oracle, bin_dir, program, family):
     side = harness.Side("canal" if service else "native", programs, service)
-    native = native_output(program, family)
+    native = oracle(program, family)
     env = {"CANAL_FALLBACK": "allow"} if program in ALLOWED else None
     told = side.run([bin_dir / f"calls_{program}", family], env, seconds=RUN_SECONDS)
-    assert "== " in native
-    if native != told.stdout:
-        pytest.fail(difference(native, told.stdout), pytrace=False)
+    native.check(told.stdout)
     if service:
         service.wait_status(lambda status: not status["guests"], "guests are left")
 

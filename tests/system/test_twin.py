@@ -17,7 +17,7 @@ import pytest
 
 import harness
 from harness import PYTHON
-from test_calls import difference
+from oracle import Oracle
 
 pytestmark = pytest.mark.canal_only
 PROGRAM = harness.HERE / "programs/twin.py"
@@ -70,16 +70,19 @@ def test_case(apart, outside, case):
     apart([PYTHON, PROGRAM, case, *outside])
 
 
-@functools.cache
-def native(program, family):
+def run_natively(program, family):
     return subprocess.run([*ALONE, program, family], env=harness.environment(), check=True, text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS).stdout
+
+
+@functools.cache
+def oracle(program, family):
+    return Oracle(f"{program.name} {family}", lambda: run_natively(program, family))
 
 
 @pytest.mark.parametrize("family", ["4", "6"])
 @pytest.mark.parametrize("program", CALLS)
 def test_equal(apart, bin_dir, program, family):
     path = bin_dir / f"calls_{program}"
-    told, wanted = apart([path, family]).stdout, native(path, family)
-    if told != wanted:
-        pytest.fail(difference(wanted, told), pytrace=False)
+    native = oracle(path, family)
+    native.check(apart([path, family]).stdout)
