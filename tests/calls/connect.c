@@ -394,7 +394,7 @@ static void connect_under_way(void)
 		c = p.fd = NEED(socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0));
 		if (connect(c, sa(&name), name.len) < 0 && errno != EINPROGRESS)
 			TELL(-1);
-		if (!NEED(poll(&p, 1, 60)))
+		if (!NEED(poll(&p, 1, 500)))
 			break;
 	}
 	say("one is under way: %s", i < 32 ? "yes" : "no");

@@ -311,7 +311,7 @@ static void time_limit_of_send(void)
 /* A connect() that its limit cuts short goes on by itself. */
 static void time_limit_of_connect(void)
 {
-	static const struct timeval limit = { .tv_usec = 60000 };
+	static const struct timeval limit = { .tv_usec = 500000 };
 	struct name name = loopback(0);
 	int fd = NEED(socket(family, SOCK_STREAM, 0)), c, ret = 0;
 

@@ -6,7 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
-#define ANSWER_MS 8000
+#define ANSWER_MS 25000
 #define WAIT_MS 5000
 
 char peer_text[4096];

@@ -5,7 +5,7 @@
  */
 #include "cases.h"
 
-#define CLOSED_MS 5000
+#define CLOSED_MS 30000
 
 /* --- the ring ---------------------------------------------------------- */
 
@@ -327,7 +327,7 @@ void run_stalled(uint64_t seed)
 	guest_kick(&g);
 	if (guest_closed(&g))
 		fail("closed at once");
-	guest_wait_closed(&g, 10000);
+	guest_wait_closed(&g, CLOSED_MS);
 	guest_close(&g);
 	printf("stalled ring-stalled\n");
 }

@@ -403,7 +403,7 @@ static void child(enum death how, uint64_t seed)
 	int status;
 
 	if (pid == 0) {
-		alarm(20);
+		alarm(80);
 		if (how == DEATHS)
 			ghost();
 		die(how, &seed);

@@ -13,7 +13,7 @@
 
 #define CONNS 96
 #define PACKETS 120
-#define WAIT_MS 5000
+#define WAIT_MS 30000
 
 /* Processes of the channel, as canald sees it. */
 struct crowd {

@@ -13,7 +13,7 @@
 
 #include "machine.h"
 
-#define ANSWER_MS 15000
+#define ANSWER_MS 60000
 
 const char *socket_path;
 char *only;
@@ -432,7 +432,7 @@ uint32_t guest_accept(struct guest *g, uint32_t listener)
 {
 	struct canal_fifo *rx = &guest_sock(g, listener)->rx;
 	struct canal_accept entry;
-	uint64_t until = now_ms() + 2000, head = rx->head;
+	uint64_t until = now_ms() + ANSWER_MS, head = rx->head;
 	uint8_t *chunks = table(g, &g->shape.rx);
 	uint32_t chunk;
 

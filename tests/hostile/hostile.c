@@ -13,7 +13,7 @@
 
 #include "machine.h"
 
-#define SECONDS_MAX 100
+#define SECONDS_MAX 390
 
 static const struct {
 	const char *name;

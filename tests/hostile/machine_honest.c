@@ -16,7 +16,7 @@
 	{                    \
 		10, 77, 0, 1 \
 	}
-#define LIMIT_MS 20000
+#define LIMIT_MS 60000
 
 static uint8_t pattern(uint64_t round, uint32_t at)
 {
@@ -144,7 +144,7 @@ void run_honest(uint64_t seed)
 	while (!ended) {
 		struct guest g;
 
-		alarm(60);
+		alarm(240);
 		machine_reset(the_machine);
 		machine_guest_open(the_machine, &g, (uint32_t)(rounds % 3), 40);
 		machine_translate(&g);

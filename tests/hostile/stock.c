@@ -12,7 +12,7 @@
 
 #include "guest.h"
 
-#define WAIT_MS 5000
+#define WAIT_MS 30000
 
 struct stock {
 	int fd[CANAL_LOCAL_STOCK_SLOTS]; /* by slot; -1: none */

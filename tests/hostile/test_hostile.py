@@ -29,7 +29,7 @@ import servers
 
 BUILD = pathlib.Path(os.environ.get("CANAL_BUILD", harness.HERE.parents[1] / "build/asan"))
 FILE_LEN = 20 << 20
-TRANSFER_SECONDS = 40
+TRANSFER_SECONDS = 40 * harness.PATIENCE
 SEED = 7
 # What the sanitizer keeps for later would look like a leak.
 SANITIZERS = {"ASAN_OPTIONS": "quarantine_size_mb=4:detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
@@ -92,7 +92,7 @@ class Transfers(threading.Thread):
                 begin = time.monotonic()
                 url = self.urls[self.count % len(self.urls)]
                 self.side.run(["curl", "--silent", "--show-error", "--fail", "--output", self.copy, url],
-                              seconds=TRANSFER_SECONDS)
+                              seconds=TRANSFER_SECONDS // harness.PATIENCE)
                 self.payload.assert_equal(self.copy)
                 self.longest = max(self.longest, time.monotonic() - begin)
                 self.count += 1

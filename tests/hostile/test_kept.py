@@ -60,7 +60,7 @@ class Manager:
 
     def hear(self, enough, seconds=20):
         """Takes notifications in until `enough(all of the words of one)`."""
-        poller, deadline = select.poll(), time.monotonic() + seconds
+        poller, deadline = select.poll(), time.monotonic() + seconds * harness.PATIENCE
         poller.register(self.notify, select.POLLIN)
         told = []
         while not enough(told):

@@ -36,6 +36,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", f"seconds(n): longest run of a test (default {TEST_SECONDS})")
     config.addinivalue_line("markers", "canal_only: has no meaning with --canal-off")
+    config.addinivalue_line("markers", "patient: its name server may take its time (test_names.py)")
 
 
 def pytest_generate_tests(metafunc):

@@ -5,6 +5,7 @@ Invariants:
   1. Every program leads a session of its own; ending it ends its whole process group.
   2. Every wait has a deadline, and ends at once when the program waited for dies.
   3. Nothing waits by sleeping: a wait polls the program's pidfd between two looks.
+  4. A limit guards against hangs, nothing else: it is given for a quiet machine, and PATIENCE times as long here.
 
 A program writes to files, never to pipes, so that a talkative server cannot stall.
 """
@@ -27,6 +28,7 @@ import types
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATIENCE = 4
 LOOK_MS = 10
 STOP_SECONDS = 10
 LOG_TAIL = 6000
@@ -101,13 +103,14 @@ class Program:
 
     def wait(self, seconds):
         """The exit status; fails when the program outlives `seconds`."""
-        in_time = self.ended(seconds * 1000)
+        in_time = self.ended(seconds * PATIENCE * 1000)
         self._end_group()
-        assert in_time, f"still running after {seconds} s: {self.describe()}"
+        assert in_time, f"still running after {seconds * PATIENCE} s: {self.describe()}"
         return self.returncode
 
     def wait_until(self, condition, what, seconds=20):
         """Look until `condition()` holds; fails when the program ends first or time is up."""
+        seconds *= PATIENCE
         deadline = time.monotonic() + seconds
         while not condition():
             ended = self.ended(LOOK_MS)
@@ -248,7 +251,7 @@ class Canald:
         poller = select.poll()
         poller.register(notify, select.POLLIN)
         poller.register(self.program.pidfd, select.POLLIN)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while True:
             left_ms = (deadline - time.monotonic()) * 1000
             events = dict(poller.poll(left_ms)) if left_ms > 0 else {}
@@ -272,7 +275,7 @@ class Canald:
     def status(self):
         assert not self.program.ended(), f"canald ended: {self.program.describe()}"
         reply = subprocess.run([self.bin_dir / "canalctl", "--socket", self.socket, "status", "--json"],
-                               env=environment(), capture_output=True, timeout=10)
+                               env=environment(), capture_output=True, timeout=10 * PATIENCE)
         assert reply.returncode == 0, reply.stderr.decode(errors="replace")
         return json.loads(reply.stdout)
 
@@ -282,6 +285,7 @@ class Canald:
 
     def wait_status(self, condition, what, seconds=10):
         """Ask until `condition(status)` holds; returns that status."""
+        seconds *= PATIENCE
         deadline = time.monotonic() + seconds
         while True:
             status = self.status()
@@ -300,7 +304,7 @@ class Canald:
 
     def stop(self):
         """A clean end: exit status 0, in time, and the socket path is free again."""
-        self.program.stop()
+        self.program.stop(STOP_SECONDS * PATIENCE)
         assert self.program.returncode == 0, self.program.describe()
         assert not self.socket.exists(), f"canald left {self.socket} behind"
 

@@ -5,13 +5,15 @@ import signal
 
 import pytest
 
+from harness import PATIENCE
+
 TEST_SECONDS = 120
 
 
 def _limited(item):
     """Raise in the test when it takes too long; the waits of a test have shorter limits."""
     marker = item.get_closest_marker("seconds")
-    seconds = marker.args[0] if marker else TEST_SECONDS
+    seconds = PATIENCE * (marker.args[0] if marker else TEST_SECONDS)
 
     def expire(_number, _frame):
         raise TimeoutError(f"the test took more than {seconds} s")

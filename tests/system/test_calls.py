@@ -61,7 +61,7 @@ def oracle(bin_dir):
     def run(program, family):
         told = subprocess.run([bin_dir / f"calls_{program}", family], env=harness.environment(),
                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=RUN_SECONDS, check=True)
+                              timeout=RUN_SECONDS * harness.PATIENCE, check=True)
         assert "== " in told.stdout and not told.stderr
         return told.stdout
     return functools.cache(lambda program, family: Oracle(f"calls_{program} {family}", lambda: run(program, family)))

@@ -72,7 +72,7 @@ def test_case(apart, outside, case):
 
 def run_natively(program, family):
     return subprocess.run([*ALONE, program, family], env=harness.environment(), check=True, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS).stdout
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS * harness.PATIENCE).stdout
 
 
 @functools.cache

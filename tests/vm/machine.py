@@ -166,9 +166,9 @@ class GuestProgram(harness.Program):
         self.machine.send(STDIN, self.pid)
 
     def wait(self, seconds):
-        in_time = self.ended(seconds * 1000)
+        in_time = self.ended(seconds * harness.PATIENCE * 1000)
         self._end_group()
-        assert in_time, f"still running after {seconds} s: {self.describe()}"
+        assert in_time, f"still running after {seconds * harness.PATIENCE} s: {self.describe()}"
         assert self.status is not None, f"the guest ended first: {self.describe()}{self.machine.describe()}"
         return self.status
 
@@ -439,7 +439,8 @@ class Machine:
             piece = struct.pack("<I", mode if start == 0 else 0) + path.encode() + b"\0" + data[start:start + PUT_LEN]
             self.send(PUT, number, piece)
             with self.changed:
-                assert self.changed.wait_for(lambda: number in self.pongs or self.qemu.ended(), seconds), \
+                assert self.changed.wait_for(lambda: number in self.pongs or self.qemu.ended(),
+                                             seconds * harness.PATIENCE), \
                     f"guest {self.name} does not answer{self.describe()}"
             error = self.pongs.get(number)
             assert error == 0, f"{path} in guest {self.name}: {error and os.strerror(error)}"

@@ -54,7 +54,7 @@ def show(system, key):
 
 
 def wait_show(system, key, value, seconds=40):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * harness.PATIENCE
     while (now := show(system, key)) != value:
         assert time.monotonic() < deadline, f"{key} is {now}, not {value}: {journal(system)}"
 
