@@ -47,10 +47,15 @@ class Peer:
             elif told == b"f" and s.recv(1) == b"":
                 s.sendall(b"!")
 
+    def hang_up(self):
+        """Nothing is taken any more: what was sent and not read is lost."""
+        for s in self.kept:
+            s.close()
+
     def close(self):
         self.server.shutdown(socket.SHUT_RDWR)
-        for s in [self.server, *self.kept]:
-            s.close()
+        self.server.close()
+        self.hang_up()
         self.thread.join(10)
 
 
@@ -150,6 +155,7 @@ def test_as_ss_shows_it(programs, canald, bin_dir, work_dir, free_port, peer, fu
                                    capture_output=True, text=True, timeout=20, check=True)
             return rows(lambda _: json.loads(reply.stdout)["sockets"], pid)
         canal = observe(harness.Side("canal", programs, service), look, peer, full, port)
+        peer.hang_up()  # or the bytes that it does not read may be kept for it
         service.wait_no_leak()
         service.stop()
     finally:
