@@ -3,11 +3,12 @@
  * Settings: from the configuration file and from the command line.
  *
  * Purpose: one table of keys, with their meaning and what they expect, serves
- * both. The file is an INI file; each section has a table of keys of its own:
- * those of [guest NAME] are in config_guest.c.
+ * both. The file is an INI file (ini.c); each section has a table of keys of its
+ * own: those of [guest NAME] are in config_guest.c.
  *
  * Invariants
  *  1. Every fault of a file is reported, as FILE:LINE: what was expected.
+ *     Of one that is no text the first is enough.
  *  2. A file with a fault changes nothing.
  *
  * Ownership and threads: the main thread, before any other runs.
@@ -15,7 +16,6 @@
  * Failure: -EINVAL for a file with faults, -errno for one that cannot be read.
  */
 #include <errno.h>
-#include <ini.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -25,10 +25,10 @@
 #include <syslog.h>
 
 #include "config.h"
+#include "ini.h"
 
 struct settings settings = {
 	.cpus = { [0 ... SETTINGS_POLLERS - 1] = -1 },
-	.pollers = 1,
 	.log_level = LOG_INFO,
 	.max_sockets = CHANNEL_SOCKS_MAX,
 	.max_channels = 1024,
@@ -120,7 +120,7 @@ static int set_pollers(struct settings *s, const char *value)
 }
 
 /* One "N" or "N-M" of a list of CPUs that this process may run on. */
-static int cpus_add(const char *part, const cpu_set_t *allowed, int *cpus, unsigned int *count)
+static int cpus_add(const char *part, cpu_set_t *allowed, int *cpus, unsigned int *count)
 {
 	unsigned long first, last;
 	char text[32], *dash;
@@ -137,12 +137,13 @@ static int cpus_add(const char *part, const cpu_set_t *allowed, int *cpus, unsig
 	for (; first <= last; first++) {
 		if (!CPU_ISSET(first, allowed) || *count == SETTINGS_POLLERS)
 			return -EINVAL;
+		CPU_CLR(first, allowed); /* each once */
 		cpus[(*count)++] = (int)first;
 	}
 	return 0;
 }
 
-/* Gives one poller to each CPU, unless a number of pollers was set. */
+/* One poller for each, where no number of pollers is set. */
 static int set_cpu(struct settings *s, const char *value)
 {
 	int cpus[SETTINGS_POLLERS], error = 0;
@@ -159,7 +160,7 @@ static int set_cpu(struct settings *s, const char *value)
 		return error;
 	for (unsigned int i = 0; i < SETTINGS_POLLERS; i++)
 		s->cpus[i] = i < count ? cpus[i] : -1;
-	s->pollers = count;
+	s->cpu_count = count;
 	return 0;
 }
 
@@ -224,7 +225,8 @@ static const struct key canald_keys[] = {
 	{ "socket", "the path of a socket, at most 107 bytes", set_socket, NULL, false },
 	{ "engine", "io_uring, epoll or auto", set_engine, NULL, false },
 	{ "poll", "always, adaptive or never", set_poll, NULL, false },
-	{ "cpu", "CPUs that this process may run on, such as 0,2-3", set_cpu, NULL, false },
+	{ "cpu", "CPUs that this process may run on, each once, such as 0,2-3", set_cpu, NULL,
+	  false },
 	{ "pollers", "a number from 1 to 64", set_pollers, NULL, false },
 	{ "max_sockets", "a number from 64 to 32768", set_max_sockets, NULL, false },
 	{ "max_channels", "a number from 1 to 1048576", set_max_channels, NULL, false },
@@ -237,15 +239,11 @@ static const struct key canald_keys[] = {
 	{ 0 },
 };
 
-/* Sections that a file may have; [guest] is followed by a name. */
+/* [guest] is followed by a name. */
 static const struct section {
 	const char *name;
 	const struct key *keys;
-} sections[] = {
-	{ "canald", canald_keys },
-	{ "guest", guest_keys },
-	{ 0 },
-};
+} section_canald = { "canald", canald_keys }, section_guest = { "guest", guest_keys };
 
 bool config_is_key(const char *known, const char *name)
 {
@@ -261,17 +259,6 @@ static const struct key *key_find(const struct key *keys, const char *name)
 	for (; keys->name; keys++)
 		if (config_is_key(keys->name, name))
 			return keys;
-	return NULL;
-}
-
-/* [guest NAME] is the section "guest". */
-static const struct section *section_find(const char *name)
-{
-	size_t len = strcspn(name, " \t");
-
-	for (const struct section *section = sections; section->name; section++)
-		if (strncmp(section->name, name, len) == 0 && !section->name[len])
-			return section;
 	return NULL;
 }
 
@@ -354,106 +341,131 @@ void config_fault(struct reading *r, const char *fmt, ...)
 		host_log(LOG_ERR, "%s:%u: %s", r->path, r->line, text);
 }
 
-static void fault_key(struct reading *r, const struct section *section, const char *name)
+static void fault_key(struct reading *r, const char *name)
 {
+	const struct section *section = r->section;
 	const char *nearest = key_nearest(section->keys, name);
 	char known[512];
 
 	keys_list(section->keys, known, sizeof(known));
 	if (nearest)
-		config_fault(r, "unknown key '%s' in [%s]: did you mean '%s'? known are %s", name,
-			     section->name, nearest, known);
+		config_fault(r, "unknown key '%.64s' in [%s]: did you mean '%s'? known are %s",
+			     name, section->name, nearest, known);
 	else
-		config_fault(r, "unknown key '%s' in [%s]: known are %s", name, section->name,
+		config_fault(r, "unknown key '%.64s' in [%s]: known are %s", name, section->name,
 			     known);
 }
 
-/*
- * inih tells of a section only with its first key: here the line that opens it is
- * seen, so that one without keys, or one that is there twice, is found.
- */
-static void section_begin(struct reading *r, const char *line)
+static void canald_begin(struct reading *r)
 {
-	char name[64];
+	if (r->canald_line)
+		config_fault(r, "[canald] is there already, in line %u: expected one",
+			     r->canald_line);
+	r->canald_line = r->line;
+	r->section = &section_canald;
+}
 
-	line += strspn(line, " \t");
-	if (*line != '[' || !strchr(line, ']'))
-		return;
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(line + 1, "]"), line + 1);
+/* What stands in a section that is wrong itself is passed over. */
+static void section_begin(struct reading *r, const char *name)
+{
+	size_t len = strlen(section_guest.name);
+
+	r->section = NULL;
 	r->guest = NULL;
-	if (strncmp(name, "guest", 5) == 0 && (!name[5] || name[5] == ' ' || name[5] == '\t'))
-		config_guest_begin(r, name + 5 + strspn(name + 5, " \t"));
+	r->passing = true;
+	memset(r->given, 0, sizeof(r->given));
+	if (strcmp(name, section_canald.name) == 0) {
+		canald_begin(r);
+	} else if (strncmp(name, section_guest.name, len) == 0 && strchr(" \t", name[len])) {
+		r->guest = config_guest_begin(r, name + len + strspn(name + len, " \t"));
+		r->section = r->guest ? &section_guest : NULL;
+	} else {
+		config_fault(r, "unknown section [%.64s]: expected [canald] or [guest NAME]", name);
+	}
 }
 
-/* fgets() for inih, which does not tell its handler the line. */
-static char *reading_line(char *text, int text_len, void *data)
+static void key_set(struct reading *r, const char *name, const char *value)
 {
-	struct reading *r = data;
+	const struct key *key = key_find(r->section->keys, name);
+	unsigned int *given;
 
-	if (!fgets(text, text_len, r->file))
-		return NULL;
-	r->line++;
-	if (!strchr(text, '\n') && !feof(r->file)) {
-		int c;
-
-		config_fault(r, "line longer than %d bytes: split it", text_len - 2);
-		while ((c = getc(r->file)) != EOF && c != '\n')
-			;
-		text[0] = '\0';
+	if (!key) {
+		fault_key(r, name);
+		return;
 	}
-	/* inih takes an indented line for the rest of the value before */
-	memmove(text, text + strspn(text, " \t"), strlen(text + strspn(text, " \t")) + 1);
-	section_begin(r, text);
-	return text;
+	given = &r->given[key - r->section->keys];
+	if (*given && !key->repeats)
+		config_fault(r, "%s is given twice: expected once, and line %u has it", key->name,
+			     *given);
+	else if (r->guest ? config_guest_key(r, key, value) : key->set(&r->s, value))
+		config_fault(r, "%s = %.256s: expected %s", key->name, value, key->expected);
+	if (!*given)
+		*given = r->line;
 }
 
-static int reading_key(void *data, const char *section_name, const char *name, const char *value)
+static void key_take(struct reading *r, const char *name, const char *value)
 {
-	const struct section *section = section_find(section_name);
-	struct reading *r = data;
-	const struct key *key;
-
-	if (!section) {
-		config_fault(r,
-			     section_name[0] ? "unknown section [%s] of '%s': expected [canald] or "
-					       "[guest NAME]"
-					     : "no section%s: put [canald] above '%s'",
-			     section_name, name);
-		return 1;
+	if (r->section) {
+		key_set(r, name, value);
+	} else if (!r->passing) {
+		r->passing = true;
+		config_fault(r, "no section: put [canald] or [guest NAME] above '%.64s'", name);
 	}
-	key = key_find(section->keys, name);
-	if (!key)
-		fault_key(r, section, name);
-	else if (key->guest_set)
-		config_guest_key(r, key, value);
-	else if (key->set(&r->s, value))
-		config_fault(r, "%s = %s: expected %s", name, value, key->expected);
-	return 1;
+}
+
+static void line_take(struct reading *r, enum ini_kind kind, const struct ini *ini)
+{
+	switch (kind) {
+	case INI_SECTION:
+		section_begin(r, ini->name);
+		break;
+	case INI_KEY:
+		key_take(r, ini->name, ini->value);
+		break;
+	case INI_LONG:
+		config_fault(r, "longer than %d bytes: expected [section] or key = value",
+			     INI_LINE - 1);
+		break;
+	case INI_BINARY:
+		config_fault(r, "a control character: expected text");
+		break;
+	default:
+		config_fault(r, "%.64s: expected [section] or key = value, and nothing behind it",
+			     ini->name);
+		r->passing = true; /* it may have been meant to open a section */
+		r->section = ini->name[0] == '[' ? NULL : r->section;
+	}
+}
+
+static int lines_take(struct reading *r, FILE *file)
+{
+	struct ini ini = { .file = file };
+	enum ini_kind kind;
+
+	errno = 0;
+	do {
+		kind = ini_next(&ini);
+		r->line = ini.line;
+		if (kind != INI_END)
+			line_take(r, kind, &ini);
+	} while (kind != INI_END && kind != INI_BINARY);
+	if (ferror(file))
+		return errno ? -errno : -EIO; /* of the read: a directory, say */
+	if (kind == INI_END)
+		config_guests_check(r);
+	return r->faults ? -EINVAL : 0;
 }
 
 static int reading_run(struct reading *r)
 {
-	int first_bad, error = 0;
+	FILE *file = fopen(r->path, "re");
+	int error;
 
-	r->file = fopen(r->path, "re");
-	if (!r->file)
+	if (!file)
 		return -errno;
-	errno = 0;
-	first_bad = ini_parse_stream(reading_line, r, reading_key, r);
-	if (ferror(r->file)) {
-		error = errno ? -errno : -EIO; /* of the read: a directory, say */
-		first_bad = -1;
-	}
-	fclose(r->file);
-	if (error)
-		return error;
-	if (first_bad > 0) {
-		r->line = (unsigned int)first_bad;
-		config_fault(r, "expected [section] or key = value");
-	}
-	if (first_bad == 0)
-		config_guests_check(r);
-	return first_bad < 0 ? -EIO : r->faults ? -EINVAL : 0;
+	error = lines_take(r, file);
+	fclose(file);
+	return error;
 }
 
 int config_read(struct settings *s, const char *path)
@@ -487,6 +499,6 @@ int config_check(const char *path)
 	if (error == 0)
 		printf("%s: ok\n", path);
 	else if (error != -EINVAL)
-		printf("%s: %s\n", path, strerror(-error));
+		printf("%s: %s: expected a file that can be read\n", path, strerror(-error));
 	return error;
 }

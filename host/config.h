@@ -23,15 +23,19 @@ struct key {
 	bool repeats;
 };
 
+#define KEYS_MAX 16
+
 /* A file that is being read. */
 struct reading {
 	const char *path;
-	FILE *file;
 	FILE *report; /* where faults go; NULL: the log */
 	struct settings s;
 	struct cds_list_head guests;
-	struct guest *guest; /* whose section this is; NULL: none, or a bad one */
-	uint32_t given;      /* of guest_keys: which it has */
+	const struct section *section; /* NULL: none, or a bad one */
+	struct guest *guest;           /* whose section it is; NULL: [canald]'s */
+	unsigned int given[KEYS_MAX];  /* in which line this section has a key; 0: it has not */
+	bool passing;                  /* keys without a section: the fault was reported */
+	unsigned int canald_line;      /* [canald]; 0: not there */
 	unsigned int line, faults;
 };
 
@@ -43,10 +47,10 @@ bool config_is_key(const char *known, const char *name);
 int config_number(const char *value, unsigned long min, unsigned long max,
 		  unsigned long *ret_number);
 
-/* A line [guest NAME]. */
-void config_guest_begin(struct reading *r, const char *name);
-/* One of guest_keys, in the section of r->guest. */
-void config_guest_key(struct reading *r, const struct key *key, const char *value);
+/* A line [guest NAME]. NULL: that is no name, as was reported. */
+struct guest *config_guest_begin(struct reading *r, const char *name);
+/* One of guest_keys, in the section of r->guest. 0 or -EINVAL. */
+int config_guest_key(struct reading *r, const struct key *key, const char *value);
 /* At the end: what is missing, and what two guests cannot both have. */
 void config_guests_check(struct reading *r);
 

@@ -82,14 +82,11 @@ static int ip_parse(const char *text, struct canal_addr *ret)
 	return 0;
 }
 
-/* One that names a single machine. */
+/* One that names a single machine, wherever it is. */
 static bool is_machine(const struct canal_addr *a)
 {
-	const struct canal_addr plain = addr_plain(a);
-	bool multicast = a->family == AF_INET ? a->ip[0] >= 224 : a->ip[0] == 0xff;
-
-	return plain.family == a->family && !addr_any(a) && !addr_loopback(a) && !multicast &&
-	       !vnet_is_stand_in(a) && !(a->family == AF_INET && !a->ip[0]);
+	return addr_plain(a).family == a->family && !addr_any(a) && !addr_loopback(a) &&
+	       !vnet_is_stand_in(a) && !vnet_is_special(a);
 }
 
 static int machine_parse(const char *value, int family, struct canal_addr *ret)
@@ -316,17 +313,18 @@ const struct key guest_keys[] = {
 	{ "socket", "the path of a socket, at most 107 bytes", NULL, set_socket, false },
 	{ "socket-mode", "permissions such as 0660", NULL, set_socket_mode, false },
 	{ "memory", "the whole path of the file that is the guest's RAM", NULL, set_memory, false },
-	{ "address", "an IPv4 address of one machine, such as 10.77.0.2", NULL, set_address,
-	  false },
-	{ "address6", "an IPv6 address of one machine, such as fd77::2", NULL, set_address6,
-	  false },
+	{ "address", "an IPv4 address of one machine, not link-local, such as 10.77.0.2", NULL,
+	  set_address, false },
+	{ "address6", "an IPv6 address of one machine, not link-local, such as fd77::2", NULL,
+	  set_address6, false },
 	{ "publish",
-	  "[ADDRESS:]PORT:PORT[/udp], such as 8080:80, [::1]:8443:443 or 5353:53/udp, "
-	  "at most 100 times",
+	  "[ADDRESS:]PORT:PORT[/udp] with ports from 1 to 65535, such as 8080:80, "
+	  "[::1]:8443:443 or 5353:53/udp, at most 100 times",
 	  NULL, set_publish, true },
 	{ "host-alias",
-	  "an address of one machine, such as 10.77.0.1, at most one of IPv4 and one of IPv6", NULL,
-	  set_alias, true },
+	  "an address of one machine, not link-local, such as 10.77.0.1, at most one of IPv4 "
+	  "and one of IPv6",
+	  NULL, set_alias, true },
 	{ "allow", "ADDRESS[/BITS][:PORT], such as 10.0.0.0/8, 192.0.2.7:443 or [fd00::]/8:53",
 	  NULL, set_allow, true },
 	{ "max-sockets", "a number from 64 to 32768", NULL, set_max_sockets, false },
@@ -348,49 +346,38 @@ static bool name_valid(const char *name)
 	return len > 0 && len < GUEST_NAME;
 }
 
-void config_guest_begin(struct reading *r, const char *name)
+struct guest *config_guest_begin(struct reading *r, const char *name)
 {
 	const struct guest *before = guest_find(&r->guests, name);
+	struct guest *g;
 
-	r->guest = NULL;
-	r->given = 0;
 	if (!name_valid(name)) {
 		config_fault(r,
-			     "[guest %s]: expected a name of at most %d letters, digits, '.', '_' "
-			     "and '-'",
+			     "[guest %.64s]: expected a name of at most %d letters, digits, '.', "
+			     "'_' and '-'",
 			     name, GUEST_NAME - 1);
-		return;
+		return NULL;
 	}
 	if (before)
 		config_fault(r, "[guest %s]: there is one of that name already, in line %u", name,
 			     before->line);
-	r->guest = guest_new(name);
-	if (!r->guest) {
+	g = guest_new(name);
+	if (!g) {
 		config_fault(r, "[guest %s]: %s", name, strerror(ENOMEM));
-		return;
+		return NULL;
 	}
-	r->guest->line = r->line;
-	cds_list_add_tail(&r->guest->link, &r->guests);
+	g->line = r->line;
+	cds_list_add_tail(&g->link, &r->guests);
+	return g;
 }
 
-void config_guest_key(struct reading *r, const struct key *key, const char *value)
+int config_guest_key(struct reading *r, const struct key *key, const char *value)
 {
-	uint32_t bit = 1u << (key - guest_keys);
+	int error = key->guest_set(r->guest, value);
 
-	if (!r->guest) /* of a section that is wrong itself */
-		return;
-	if (!key->repeats && (r->given & bit)) {
-		config_fault(r, "%s is given twice for guest %s: expected once", key->name,
-			     r->guest->name);
-		return;
-	}
-	r->given |= bit;
-	if (key->guest_set(r->guest, value)) {
-		config_fault(r, "%s = %s: expected %s", key->name, value, key->expected);
-		return;
-	}
-	if (key->guest_set == set_publish)
+	if (!error && key->guest_set == set_publish)
 		cds_list_entry(r->guest->publish.prev, struct publish_rule, link)->line = r->line;
+	return error;
 }
 
 /* --- guests together --------------------------------------------------- */

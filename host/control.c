@@ -431,7 +431,8 @@ int control_start(void)
 	if (!error) {
 		error = loop_make();
 		if (error)
-			host_log(LOG_ERR, "cannot start: %s", strerror(-error));
+			host_log(LOG_ERR, "cannot start: %s%s", strerror(-error),
+				 fds_remedy(error));
 	}
 	if (error) {
 		control_stop();

@@ -12,6 +12,7 @@
  * Ownership and threads: all pollers; a stale value only shifts the limit.
  * Failure: none.
  */
+#include <errno.h>
 #include <sys/resource.h>
 
 #include "sock.h"
@@ -44,4 +45,10 @@ void fds_closed(int fd)
 bool fds_short(void)
 {
 	return canal_read_once(&last) >= limit;
+}
+
+const char *fds_remedy(int error)
+{
+	return error == -EMFILE || error == -ENFILE ? ": raise LimitNOFILE of canald (ulimit -n)"
+						    : "";
 }

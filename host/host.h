@@ -3,7 +3,7 @@
  * What the files of canald know of each other; of sockets: sock.h.
  *
  *	main.c		options, signals, start and stop
- *	config.c	the configuration file; config_guest.c its [guest NAME] sections
+ *	config.c	the configuration file; config_guest.c its [guest NAME] sections; ini.c its lines
  *	control.c	the UNIX sockets: new guests, canalctl; unix_path.c where they lie
  *	guest.c		guests that the configuration names
  *	vnet.c		their address spaces; portmap.c whose a port is there
@@ -68,7 +68,8 @@ struct settings {
 	const struct engine_ops *engine; /* NULL: io_uring where allowed */
 	enum poll_mode poll;
 	int cpus[SETTINGS_POLLERS]; /* one poller each; -1: not pinned */
-	unsigned int pollers;
+	unsigned int cpu_count;
+	unsigned int pollers; /* 0: one for each of these CPUs, or one */
 	int idle_exit_s; /* 0: never */
 	int log_level;   /* syslog's LOG_* */
 	/* of every guest of the local transport */

@@ -17,7 +17,6 @@
  * Failure: one line that says what and what to do, and exit status 1.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "option.h"
 #include "output.h"
 #include "paths.h"
 #include "portmap.h"
@@ -75,10 +75,18 @@ static const char short_options[] = ":c:s:e:p:C:l:i:hV";
 
 /* --- options ----------------------------------------------------------- */
 
-__attribute__((noreturn)) static void usage_error(const char *what, const char *which)
+__attribute__((noreturn)) static void usage_error(const char *which, const char *what)
 {
-	host_log(LOG_ERR, "%s%s: see 'canald --help'", what, which);
+	host_log(LOG_ERR, "%s%s, see 'canald --help'", which, what);
 	exit(EXIT_FAILURE);
+}
+
+__attribute__((noreturn)) static void option_bad(char **argv, int result)
+{
+	char fault[256];
+
+	canal_option_fault(fault, sizeof(fault), result, argv, short_options);
+	usage_error(fault, "");
 }
 
 /* The key of the configuration file that an option stands for. */
@@ -115,24 +123,16 @@ static void option_set(int option, const char *value)
 {
 	const char *expected = "";
 
+	if (option == 'C') /* before a number of pollers that the file has */
+		settings.pollers = 0;
 	if (config_set(&settings, option_key(option), value, &expected) == 0)
 		return;
 	host_log(LOG_ERR, "--%s %s: expected %s", option_name(option), value, expected);
 	exit(EXIT_FAILURE);
 }
 
-static void option_bad(char **argv, int option)
-{
-	/* getopt_long() leaves a long option that it does not know in optopt as 0 */
-	const char short_name[] = { '-', (char)optopt, '\0' };
-	const char *name = option == '?' && optopt > 0 && optopt < OPTION_CHECK ? short_name
-										: argv[optind - 1];
-
-	usage_error(option == ':' ? "no value for: " : "unknown option: ", name);
-}
-
 /* First the options that come before the file, then (@values) those after it. */
-static void options_walk(int argc, char **argv, bool values)
+static void options_walk(int argc, char **argv, bool values, const char **ret_check)
 {
 	int option;
 
@@ -150,30 +150,35 @@ static void options_walk(int argc, char **argv, bool values)
 			puts("canald " CANAL_VERSION);
 			canal_output_exit("canald", EXIT_SUCCESS, EXIT_FAILURE);
 		case OPTION_CHECK:
-			canal_output_exit("canald",
-					  config_check(optarg) ? EXIT_FAILURE : EXIT_SUCCESS,
-					  EXIT_FAILURE);
+			*ret_check = optarg;
+			break;
 		case ':':
 		case '?':
 			option_bad(argv, option);
-			break;
 		default:
 			if (values)
 				option_set(option, option == OPTION_NO_JOIN ? "no" : optarg);
 		}
 	}
 	if (optind < argc)
-		usage_error("unexpected argument: ", argv[optind]);
+		usage_error(argv[optind], ": canald takes no argument");
 }
 
 static void options_parse(int argc, char **argv)
 {
-	options_walk(argc, argv, false);
+	const char *check = NULL;
+
+	options_walk(argc, argv, false, &check);
+	if (check)
+		canal_output_exit("canald", config_check(check) ? EXIT_FAILURE : EXIT_SUCCESS,
+				  EXIT_FAILURE);
 	if (!settings.config_path && access(CONFIG_DEFAULT, F_OK) == 0)
 		settings.config_path = CONFIG_DEFAULT;
 	if (settings.config_path && config_read(&settings, settings.config_path))
 		exit(EXIT_FAILURE);
-	options_walk(argc, argv, true);
+	options_walk(argc, argv, true, &check);
+	if (!settings.pollers)
+		settings.pollers = settings.cpu_count ? settings.cpu_count : 1;
 }
 
 /* --- where to listen --------------------------------------------------- */
@@ -315,7 +320,7 @@ static int workers_start(void)
 	}
 	if (error) {
 		closer_stop();
-		host_log(LOG_ERR, "cannot start: %s", strerror(-error));
+		host_log(LOG_ERR, "cannot start: %s%s", strerror(-error), fds_remedy(error));
 	}
 	return error;
 }

@@ -95,7 +95,7 @@ static const char *remedy(int error)
 	case EADDRNOTAVAIL:
 		return ": no address of this host";
 	default:
-		return "";
+		return fds_remedy(error);
 	}
 }
 

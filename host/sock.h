@@ -133,6 +133,8 @@ void fds_start(void);
 void fds_opened(int fd);
 void fds_closed(int fd);
 bool fds_short(void);
+/* What is to be done about that error, or "". */
+const char *fds_remedy(int error);
 
 /* Control messages of the datagrams under way. */
 struct dgram_control {

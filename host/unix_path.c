@@ -26,6 +26,7 @@
 
 #include "host.h"
 #include "paths.h"
+#include "sock.h"
 
 #define LOCK_TRIES 20
 
@@ -53,13 +54,27 @@ static void log_alive(const struct unix_path *u, int fd)
 		 u->path, (int)cred.pid, u->remedy);
 }
 
+static void log_no_listener(const struct unix_path *u, int error)
+{
+	const char *remedy = fds_remedy(error);
+
+	if (remedy[0])
+		host_log(LOG_ERR, "%s: %s%s", u->path, strerror(-error), remedy);
+	else
+		host_log(LOG_ERR, "%s: %s; %s in a directory that exists and is yours", u->path,
+			 strerror(-error), u->remedy);
+}
+
 /* Does somebody live at the path? 0 if not, -EADDRINUSE, -errno. */
 static int path_probe(const struct unix_path *u, const struct sockaddr_un *address, int type)
 {
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
 
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		error = -errno;
+		log_no_listener(u, error);
+		return error;
+	}
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
 	    errno == EAGAIN) {
 		log_alive(u, fd);
@@ -139,8 +154,7 @@ static int path_listen(struct unix_path *u, const struct sockaddr_un *address, i
 	if (fd < 0 || bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ||
 	    listen(fd, SOMAXCONN) < 0) {
 		error = -errno;
-		host_log(LOG_ERR, "%s: %s; %s in a directory that exists and is yours", u->path,
-			 strerror(-error), u->remedy);
+		log_no_listener(u, error);
 	}
 	umask(mask);
 	if (error) {

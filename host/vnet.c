@@ -173,11 +173,10 @@ static bool in_net6(const struct canal_addr *a, uint8_t first, uint8_t second, u
 	return addr_in_net(a, &net, bits);
 }
 
-/* What nobody allowed by name: link-local, multicast, reserved, broadcast. */
-static bool by_default(const struct canal_addr *a)
+bool vnet_is_special(const struct canal_addr *a)
 {
-	return !in_net4(a, 0, 0, 8) && !in_net4(a, 169, 254, 16) && !in_net4(a, 224, 0, 3) &&
-	       !in_net6(a, 0xfe, 0x80, 10) && !in_net6(a, 0xff, 0, 8);
+	return in_net4(a, 0, 0, 8) || in_net4(a, 169, 254, 16) || in_net4(a, 224, 0, 3) ||
+	       in_net6(a, 0xfe, 0x80, 10) || in_net6(a, 0xff, 0, 8);
 }
 
 static bool allowed(struct guest *g, const struct canal_addr *to)
@@ -185,7 +184,7 @@ static bool allowed(struct guest *g, const struct canal_addr *to)
 	struct allow_rule *rule;
 
 	if (cds_list_empty(&g->allow))
-		return by_default(to);
+		return !vnet_is_special(to);
 	cds_list_for_each_entry(rule, &g->allow, link)
 	{
 		if ((!rule->net.port || rule->net.port == to->port) &&

@@ -27,6 +27,8 @@ void vnet_seen(const struct guest *g, struct canal_addr *a);
 bool vnet_is_forged(const struct guest *g, const struct canal_addr *from);
 /* The guest's own address, for a peer of @family. */
 struct canal_addr vnet_own(const struct guest *g, int family);
+/* One that no machine has for itself everywhere: link-local, multicast, reserved, broadcast. */
+bool vnet_is_special(const struct canal_addr *a);
 /* The stand-in for the host's loopback where a guest has no alias: replies only. */
 bool vnet_is_stand_in(const struct canal_addr *a);
 

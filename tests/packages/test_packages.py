@@ -22,7 +22,7 @@ CACHE = SOURCE / "build" / "packages"
 BUILD = SOURCE / "build" / "package"
 # What the packages depend on, and what looks at them.
 INCLUDED = ("dkms", "linux-headers-cloud-amd64", "udev", "systemd", "pkg-config", "libc6-dev", "liburcu8", "liburing2",
-            "libinih1", "libjansson4", "libsystemd0")
+            "libjansson4", "libsystemd0")
 UNNEEDED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/man/*")
 PACKAGES = ("canal-guest", "canal-host", "canal-dkms")
 PROGRAM = """
@@ -118,7 +118,7 @@ def test_fields(debs):
     assert field(debs["canal-dkms"], "Architecture") == "all"
     assert "dkms" in field(debs["canal-dkms"], "Depends")
     assert re.search(r"libc6 .*", field(debs["canal-guest"], "Depends"))
-    for needed in ("liburing2", "liburcu8", "libsystemd0", "libinih1", "libjansson4"):
+    for needed in ("liburing2", "liburcu8", "libsystemd0", "libjansson4"):
         assert needed in field(debs["canal-host"], "Depends")
     for path in debs.values():
         assert field(path, "Maintainer") and field(path, "Description")

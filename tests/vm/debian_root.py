@@ -14,7 +14,7 @@ import tempfile
 
 import image
 
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "adduser", "curl", "liburcu8", "liburing2", "libinih1",
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "udev", "adduser", "curl", "liburcu8", "liburing2",
             "libjansson4", "libelf1", "libsystemd0")
 UNNEEDED = re.compile(r"^(usr/share/(doc|man|locale|info|i18n|zoneinfo)|var/cache/apt|var/lib/apt/lists|usr/include)/")
 SERVICE = """[Unit]
