@@ -18,7 +18,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "limit_as.h"
+#include "option.h"
 #include "output.h"
 #include "paths.h"
 #include "run.h"
@@ -350,12 +350,17 @@ static int options_parse(int argc, char **argv, const char **socket, bool *check
 		{ "version", no_argument, NULL, 'V' },
 		{ 0 },
 	};
+	static const char letters[] = "+:s:chV"; /* the plus: COMMAND has options of its own */
+	char fault[256];
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+:s:chV", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, letters, options, NULL)) != -1) {
 		switch (option) {
 		case 's':
+			if (!optarg[0])
+				die(STATUS_FAILED,
+				    "--socket: needs a path, see 'canal-run --help'");
 			*socket = optarg;
 			break;
 		case 'c':
@@ -367,15 +372,9 @@ static int options_parse(int argc, char **argv, const char **socket, bool *check
 		case 'V':
 			puts("canal-run " CANAL_VERSION);
 			canal_output_exit("canal-run", 0, STATUS_FAILED);
-		case ':':
-			die(STATUS_FAILED, "%s needs a value, see 'canal-run --help'",
-			    argv[optind - 1]);
 		default:
-			if (optopt)
-				die(STATUS_FAILED, "-%c: no such option, see 'canal-run --help'",
-				    optopt);
-			die(STATUS_FAILED, "%s: no such option, see 'canal-run --help'",
-			    argv[optind - 1]);
+			canal_option_fault(fault, sizeof(fault), option, argv, letters);
+			die(STATUS_FAILED, "%s, see 'canal-run --help'", fault);
 		}
 	}
 	if (optind == argc)

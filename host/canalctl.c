@@ -17,7 +17,6 @@
  */
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,6 +27,7 @@
 #include <unistd.h>
 
 #include "ctl_print.h"
+#include "option.h"
 #include "output.h"
 #include "paths.h"
 
@@ -126,6 +126,8 @@ static json_t *answer_parse(const char *path, const char *text)
 
 #define EXIT_USAGE 2
 
+static const char short_options[] = ":s:jhVg:ltu46anp";
+
 struct options {
 	const char *socket;
 	bool json;
@@ -152,7 +154,8 @@ static const struct command {
 	  "  -u, --udp          only UDP\n"
 	  "  -4, --ipv4         only sockets of IPv4\n"
 	  "  -6, --ipv6         only sockets of IPv6\n"
-	  "  -a, -n, -p         as ss has them: always on\n",
+	  "  -a, --all, -n, --numeric, -p, --processes\n"
+	  "                     as ss has them: always on\n",
 	  "gltu46anp", print_sockets },
 	{ "ports", "whose ports are whose, in guests with addresses of their own",
 	  "Shows which ports the guests that have addresses of their own have, and as what they are\n"
@@ -241,24 +244,24 @@ static void filter_set(struct options *options, int letter)
 	}
 }
 
-__attribute__((noreturn)) static void bad_option(char **argv, const char *what)
+__attribute__((noreturn)) static void option_bad(char **argv, int result)
 {
 	const struct command *command = NULL;
-	char letter[] = { '-', (char)optopt, '\0' };
-	bool is_long = !optopt || strncmp(argv[optind - 1], "--", 2) == 0;
+	char fault[256];
 
+	canal_option_fault(fault, sizeof(fault), result, argv, short_options);
 	for (char **arg = argv + 1; *arg && !command; arg++)
 		command = command_named(*arg);
-	errx(EXIT_USAGE, "%s: %s, see 'canalctl %s%s--help'", is_long ? argv[optind - 1] : letter,
-	     what, command ? command->name : "", command ? " " : "");
+	errx(EXIT_USAGE, "%s, see 'canalctl %s%s--help'", fault, command ? command->name : "",
+	     command ? " " : "");
 }
 
 static void option_take(struct options *options, int letter, char **argv, char *filters)
 {
-	size_t filter_count = strlen(filters);
-
 	switch (letter) {
 	case 's':
+		if (!optarg[0])
+			errx(EXIT_USAGE, "--socket: needs a path, see 'canalctl --help'");
 		options->socket = optarg;
 		break;
 	case 'j':
@@ -268,12 +271,11 @@ static void option_take(struct options *options, int letter, char **argv, char *
 		puts("canalctl " CANAL_VERSION);
 		canal_output_exit("canalctl", EXIT_SUCCESS, EXIT_FAILURE);
 	case ':':
-		bad_option(argv, "needs a value");
 	case '?':
-		bad_option(argv, "no such option");
+		option_bad(argv, letter);
 	default:
-		filters[filter_count] = (char)letter;
-		filters[filter_count + 1] = '\0';
+		if (!strchr(filters, letter))
+			filters[strlen(filters)] = (char)letter;
 		filter_set(options, letter);
 	}
 }
@@ -298,15 +300,15 @@ static void options_parse(int argc, char **argv, struct options *options)
 		{ "all", no_argument, NULL, 'a' },          { "numeric", no_argument, NULL, 'n' },
 		{ "processes", no_argument, NULL, 'p' },    { 0 },
 	};
-	char filters[64] = "";
+	char filters[sizeof(short_options)] = "";
 	bool help = false;
 	int letter;
 
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, ":s:jhVg:ltu46anp", known, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, short_options, known, NULL)) != -1) {
 		if (letter == 'h')
 			help = true;
-		else if (strlen(filters) < sizeof(filters) - 1)
+		else
 			option_take(options, letter, argv, filters);
 	}
 	if (help)

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.canal_only
 
 # A refusal tells what to do: one of these words, whatever the sentence.
 REMEDY = re.compile(r"\b(try|use|see|start|stop|run|choose|pick|remove|check|give|set|install|rebuild"
-                    r"|expected|known|must|needs?|usage|instead|without|correct|shorter|at most)\b|--help", re.I)
+                    r"|raise|expected|known|must|needs?|usage|instead|without|correct|shorter|at most)\b|--help", re.I)
 SECONDS = 10
+MANUAL = pathlib.Path(__file__).resolve().parents[2] / "docs" / "man"
 # It works everywhere: else a line of canald tells that io_uring does not work here.
 EPOLL = ["--engine", "epoll"]
 
@@ -253,13 +254,52 @@ def test_no_canald(programs, bin_dir, work_dir, kind):
     (["canalctl", "dance"], "dance"),
     (["canalctl", "status", "--bogus"], "--bogus"),
     (["canalctl", "sockets", "-q"], "canalctl sockets --help"),
+    (["canald", "--no-join=1"], "--no-join=1: takes no value"),
+    (["canald", "--help=1"], "--help=1: takes no value"),
+    (["canalctl", "--json=1", "status"], "--json=1: takes no value"),
+    (["canalctl", "--json", "-jx", "status"], "-x: no such option"),
+    (["canal-run", "--check=1", "true"], "--check=1: takes no value"),
+    (["canald", "--socket", ""], "--socket"),
+    (["canalctl", "--socket", "", "status"], "needs a path"),
+    (["canal-run", "--socket", "", "true"], "needs a path"),
+    (["prlimit", "--nofile=4", "BIN/canald", *EPOLL, "--socket", "WORK/s"], "LimitNOFILE"),
 ], ids=lambda value: "-".join(value)[:40].replace("/", "_") if isinstance(value, list) else "")
 def test_bad_command_line(programs, bin_dir, work_dir, command, thing):
     """One line; nothing half-started; no socket left behind."""
-    command = [word.replace("WORK", str(work_dir)) for word in command]
-    program = programs.run([bin_dir / command[0], *command[1:]], status=None, seconds=SECONDS)
+    command = [word.replace("WORK", str(work_dir)).replace("BIN", str(bin_dir)) for word in command]
+    if command[0].startswith("canal"):
+        command[0] = bin_dir / command[0]
+    program = programs.run(command, status=None, seconds=SECONDS)
     assert_refused(program, thing.replace("WORK", str(work_dir)))
     assert not (work_dir / "s").exists()
+
+
+@pytest.mark.parametrize("name,section", [("canald", 8), ("canal-run", 1), ("canalctl", 1)])
+def test_options_of_manual(programs, bin_dir, name, section):
+    """The manual page has each option that --help has, and no other."""
+    pages = [programs.run([bin_dir / name, "--help"], seconds=SECONDS).stdout]
+    if name == "canalctl":
+        pages += [programs.run([bin_dir / name, word, "--help"], seconds=SECONDS).stdout
+                  for word in ("status", "sockets", "ports")]
+    helped = {word for page in pages for line in page.splitlines() if re.match(r"  +-", line)
+              for word in re.findall(r"--[a-z][a-z0-9-]*", line)}
+    manual = (MANUAL / f"{name}.{section}").read_text()
+    described = {f"--{word}" for line in manual.splitlines() if line.startswith(".It Fl")
+                 for word in re.findall(r"Fl -([a-z][a-z0-9-]*)", line)}
+    assert sorted(described) == sorted(helped)
+
+
+def test_keys_of_manual(programs, bin_dir, work_dir):
+    """canald.conf(5) has each key that canald says it knows, and no other."""
+    config = work_dir / "canald.conf"
+    config.write_text("[canald]\nxxxxxxxxxxxx = 1\n[guest a]\nxxxxxxxxxxxx = 1\n")
+    told = programs.run([bin_dir / "canald", "--check", config], status=1).stdout.splitlines()
+    manual = (MANUAL / "canald.conf.5").read_text()
+    parts = manual.split(".Ss ")
+    for line, part in zip(told, parts[1:3]):
+        known = line.split("known are ")[1].split(", ")
+        described = [word for row in part.splitlines() if row.startswith(".It Cm") for word in row[7:].split(" , ")]
+        assert sorted(known) == sorted(described)
 
 
 @pytest.mark.parametrize("name", ["canald", "canal-run", "canalctl"])
