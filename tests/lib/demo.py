@@ -106,7 +106,7 @@ class Contestant:
         self.figures[row].append(float(program.stdout.split()[-1]) / 1e6)
 
     def ask(self, row, *options):
-        program = self.side.run(["ab", "-q", "-n", str(REQUEST_COUNT), "-c", "16", *options,
+        program = self.side.run(["ab", "-q", "-s", "120", "-n", str(REQUEST_COUNT), "-c", "16", *options,
                                  servers.url(self.web_port, self.files.page.name)])
         load.assert_ab_clean(program, REQUEST_COUNT)
         rate = re.search(r"Requests per second: +([\d.]+)", program.stdout).group(1)

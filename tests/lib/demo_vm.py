@@ -124,7 +124,7 @@ class Contestant:
             self.files.big.assert_equal(self.copy)
 
     def _ask(self, row, *options):
-        told = self.native.run(["ab", "-q", "-n", str(REQUEST_COUNT), "-c", "16", *options, self.page_url], seconds=120)
+        told = self.native.run(["ab", "-q", "-s", "120", "-n", str(REQUEST_COUNT), "-c", "16", *options, self.page_url], seconds=120)
         load.assert_ab_clean(told, REQUEST_COUNT)
         self.figures[row].append(float(re.search(r"Requests per second: +([\d.]+)", told.stdout).group(1)))
 

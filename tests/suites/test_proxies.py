@@ -82,5 +82,5 @@ def test_proxy(server, client, native, work_dir, files_dir, big_file, small_file
             file.assert_equal(work_dir / file.name)
             (work_dir / file.name).unlink()
     with traffic(AB_REQUESTS * page.length):
-        told = client.run(["ab", "-q", "-k", "-c", "16", "-n", str(AB_REQUESTS), *ab_options, f"{url}/{page.name}"])
+        told = client.run(["ab", "-q", "-s", "120", "-k", "-c", "16", "-n", str(AB_REQUESTS), *ab_options, f"{url}/{page.name}"])
     load.assert_ab_clean(told, AB_REQUESTS)

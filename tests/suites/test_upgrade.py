@@ -25,7 +25,7 @@ AB_REQUESTS = 6000
 def under_load(client, url, traffic, length):
     """ab, with a connection for each request, runs while the block does; none of its requests fails."""
     with traffic(AB_REQUESTS * length, connections=AB_REQUESTS):
-        ab = client.start(["ab", "-q", "-c", "16", "-n", str(AB_REQUESTS), url])
+        ab = client.start(["ab", "-q", "-s", "120", "-c", "16", "-n", str(AB_REQUESTS), url])
         yield ab
         assert ab.wait(90) == 0, ab.describe()
     load.assert_ab_clean(ab, AB_REQUESTS)

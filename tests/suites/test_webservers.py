@@ -112,5 +112,5 @@ def test_web(server, client, work_dir, files_dir, big_file, small_files, free_po
     for file in small_files:
         file.assert_equal(work_dir / file.name)
     with traffic(AB_REQUESTS * page.length):
-        told = client.run(["ab", "-q", "-k", "-c", "16", "-n", str(AB_REQUESTS), servers.url(port, page.name)])
+        told = client.run(["ab", "-q", "-s", "120", "-k", "-c", "16", "-n", str(AB_REQUESTS), servers.url(port, page.name)])
     load.assert_ab_clean(told, AB_REQUESTS)

@@ -18,7 +18,7 @@ def test_ab(server, client, work_dir, files_dir, small_files, free_port, traffic
     page, port = small_files[0], free_port()
     servers.apache(server, work_dir, port, files_dir, mpm)
     with traffic(AB_REQUESTS * page.length):
-        ab = client.run(["ab", "-q", *(["-k"] if keepalive else []), "-c", "16",
+        ab = client.run(["ab", "-q", "-s", "120", *(["-k"] if keepalive else []), "-c", "16",
                          "-n", str(AB_REQUESTS), servers.url(port, page.name)])
     load.assert_ab_clean(ab, AB_REQUESTS)
 
@@ -57,7 +57,7 @@ def test_graceful_restart_under_load(server, client, work_dir, files_dir, small_
     apache = servers.apache(server, work_dir, port, files_dir, mpm)
     request_count = 3 * AB_REQUESTS
     with traffic(request_count * page.length, connections=request_count):
-        ab = client.start(["ab", "-q", "-c", "16", "-n", str(request_count),
+        ab = client.start(["ab", "-q", "-s", "120", "-c", "16", "-n", str(request_count),
                            servers.url(port, page.name)])
         apache.send_signal(signal.SIGUSR1)
         apache.wait_until(lambda: "oing graceful restart" in apache.stderr

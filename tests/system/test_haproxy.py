@@ -46,7 +46,7 @@ def test_curl_uploads_big_file(ports, client, work_dir, big_file, traffic):
 def test_ab(ports, client, small_files, traffic, mode, keepalive):
     page = small_files[0]
     with traffic(AB_REQUESTS * page.length):
-        ab = client.run(["ab", "-q", *(["-k"] if keepalive else []), "-c", "16",
+        ab = client.run(["ab", "-q", "-s", "120", *(["-k"] if keepalive else []), "-c", "16",
                          "-n", str(AB_REQUESTS), servers.url(ports[mode], page.name)])
     load.assert_ab_clean(ab, AB_REQUESTS)
 

@@ -24,7 +24,7 @@ def test_ab(server, client, work_dir, files_dir, page, free_port, traffic, keepa
     port = free_port()
     servers.nginx(server, work_dir, port, files_dir)
     with traffic(AB_REQUESTS * page.length):
-        ab = client.run(["ab", "-q", *(["-k"] if keepalive else []), "-c", "32",
+        ab = client.run(["ab", "-q", "-s", "120", *(["-k"] if keepalive else []), "-c", "32",
                          "-n", str(AB_REQUESTS), servers.url(port, page.name)])
     assert load.assert_ab_clean(ab, AB_REQUESTS) >= AB_REQUESTS * page.length
 
@@ -34,7 +34,7 @@ def test_ab_server_closes(server, client, work_dir, files_dir, page, free_port, 
     port = free_port()
     servers.nginx(server, work_dir, port, files_dir, keepalive=False)
     with traffic(AB_REQUESTS * page.length, connections=AB_REQUESTS):
-        ab = client.run(["ab", "-q", "-k", "-c", "32", "-n", str(AB_REQUESTS),
+        ab = client.run(["ab", "-q", "-s", "120", "-k", "-c", "32", "-n", str(AB_REQUESTS),
                          servers.url(port, page.name)])
     load.assert_ab_clean(ab, AB_REQUESTS)
 
@@ -45,7 +45,7 @@ def test_wrk(server, client, work_dir, files_dir, page, free_port, traffic, keep
     servers.nginx(server, work_dir, port, files_dir, keepalive=keepalive)
     header = [] if keepalive else ["-H", "Connection: close"]
     with traffic() as moved:
-        wrk = client.run(["wrk", "-t", "2", "-c", "64", "-d", "2s", *header,
+        wrk = client.run(["wrk", "-t", "2", "-c", "64", "-d", "2s", "--timeout", "30s", *header,
                           servers.url(port, page.name)])
         moved.payload_len = load.assert_wrk_clean(wrk) * page.length
         moved.connections = 64
@@ -67,15 +67,18 @@ def test_reload_under_load(server, client, work_dir, files_dir, page, free_port,
     """Workers are replaced again and again while ab makes connections: not one request fails."""
     port = free_port()
     nginx = servers.nginx(server, work_dir, port, files_dir)
-    request_count = 4 * AB_REQUESTS
-    with traffic(request_count * page.length, connections=request_count):
-        ab = client.start(["ab", "-q", "-c", "16", "-n", str(request_count),
-                           servers.url(port, page.name)])
+    argv = ["ab", "-q", "-s", "120", "-c", "16", "-n", str(AB_REQUESTS), servers.url(port, page.name)]
+    with traffic() as moved:
+        loads = [client.start(argv)]
         for _ in range(RELOADS):
+            if loads[-1].ended():  # one after the other, as many as the reloads take
+                loads.append(client.start(argv))
             _reload(nginx)
-        assert not ab.ended(), "the load ended before the reloads did"
-        assert ab.wait(60) == 0, ab.describe()
-    load.assert_ab_clean(ab, request_count)
+        for ab in loads:
+            assert ab.wait(60) == 0, ab.describe()
+            load.assert_ab_clean(ab, AB_REQUESTS)
+        moved.payload_len = len(loads) * AB_REQUESTS * page.length
+        moved.connections = len(loads) * AB_REQUESTS
 
 
 def _reload(nginx):

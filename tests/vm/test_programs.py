@@ -125,7 +125,7 @@ def test_nginx_takes_upload(native, guest, guest_nginx, world, big_file):
 
 @pytest.mark.parametrize("kept", [["-k"], []], ids=["kept", "new"])
 def test_nginx_serves_ab(native, guest_nginx, world, small_file, kept):
-    told = native.run(["ab", "-q", *kept, "-n", str(REQUESTS), "-c", "16", world.url(80, small_file.name)], seconds=100)
+    told = native.run(["ab", "-q", "-s", "120", *kept, "-n", str(REQUESTS), "-c", "16", world.url(80, small_file.name)], seconds=100)
     assert load.assert_ab_clean(told, REQUESTS) >= REQUESTS * small_file.length
 
 
