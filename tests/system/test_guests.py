@@ -65,7 +65,7 @@ def test_port_80_three_times(net, published):
     assert table.count("LISTEN") == 3, table
 
 
-def test_unpublished_is_refused(net, published):
+def test_unpublished_is_refused(net, published, free_port):
     """A rule whose port nobody has is refused; so is a published one after its listener closed."""
     guest = net("web1")
     with pytest.raises(ConnectionRefusedError):
@@ -79,9 +79,10 @@ def test_unpublished_is_refused(net, published):
     guest("l = listener('127.0.0.1', 80)")  # its own loopback is not published
     with pytest.raises(ConnectionRefusedError):
         connect(published["web1"])
-    guest("l.close(); l = listener('0.0.0.0', 8000)")  # nor is another port
+    other = free_port()
+    guest(f"l.close(); l = listener('0.0.0.0', {other})")  # nor is another port
     with pytest.raises(ConnectionRefusedError):
-        connect(8000)
+        connect(other)
 
 
 def test_address_in_use_is_told(net):

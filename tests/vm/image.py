@@ -38,6 +38,15 @@ ETC = {
 COPIED = ("/etc/services", "/etc/protocols", "/etc/mime.types", "/etc/ssl/openssl.cnf")
 
 
+MEMORY_LEN = 2 << 30  # of all guests of a test at once
+
+
+def memory_dir():
+    """Where the files of guests' memory lie: /dev/shm, unless it is a container's small one."""
+    shm = os.statvfs("/dev/shm")
+    return "/dev/shm" if shm.f_bavail * shm.f_frsize >= MEMORY_LEN else "/tmp"
+
+
 class ImageError(Exception):
     """What cannot be built, and what to do about it."""
 

@@ -10,7 +10,7 @@ Invariants:
      for a guest that is gone.
   2. One thread of a Machine reads its three sockets to their end and writes what came to files;
      waits look at those files and at QEMU's pidfd, always with a deadline.
-  3. The guest's memory is a file below /dev/shm that goes with the Machine.
+  3. The guest's memory is a file, below /dev/shm if it has room, that goes with the Machine.
 """
 
 import contextlib
@@ -238,7 +238,7 @@ class Machine:
     def start(self):
         """Starts QEMU: a machine that was killed may be started again."""
         if self.memory_path is None:
-            handle, path = tempfile.mkstemp(prefix="canal-vm-", suffix=".ram", dir="/dev/shm")
+            handle, path = tempfile.mkstemp(prefix="canal-vm-", suffix=".ram", dir=image.memory_dir())
             os.close(handle)
             self.memory_path = pathlib.Path(path)
         pairs = {port: socket.socketpair() for port in ("agent", "kmsg", "console")}

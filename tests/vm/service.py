@@ -44,7 +44,7 @@ class VmGuest:
 def guest_section(name, work_dir, address="10.77.0.2", alias=HOST_ALIAS, publish=(), allow=(), **more):
     """The lines of one guest; sockets and memory lie where the test can clean them up."""
     lines = [f"[guest {name}]", "transport = vm", f"socket = {work_dir / (name + '.sock')}",
-             f"memory = /dev/shm/{work_dir.name}-{name}.ram", f"address = {address}"]
+             f"memory = {image.memory_dir()}/{work_dir.name}-{name}.ram", f"address = {address}"]
     lines += [f"host-alias = {alias}"] if alias else []
     lines += [f"publish = {rule}" for rule in publish]
     lines += [f"allow = {rule}" for rule in allow]
