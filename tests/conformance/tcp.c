@@ -92,7 +92,7 @@ static void deferred_accept(void)
 	NEED(listen(fd, 4));
 	name = local_name(fd);
 	peer_must("connect 1 %d %d", family, port_of(&name));
-	nap_ms(30);
+	NEED(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 300));
 	say_events("connected", events_now(fd, POLLIN));
 	peer_must("send 1 0 abc");
 	say_events("bytes", calls_wait(fd, POLLIN));
@@ -225,8 +225,9 @@ static void backlog_full(void)
 			break;
 	}
 	calls_wait(connecting[0], POLLOUT);
-	calls_wait(connecting[1], POLLOUT);
-	nap_ms(50);
+	/* who is not connected by then waits for a second at least: its SYN was dropped */
+	for (i = 1; i < 3; i++)
+		NEED(poll(&(struct pollfd){ .fd = connecting[i], .events = POLLOUT }, 1, 400));
 	for (i = 0; i < 4; i++)
 		say_events("connects", events_now(connecting[i], POLLOUT));
 }
