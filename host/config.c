@@ -32,6 +32,8 @@ struct settings settings = {
 	.log_level = LOG_INFO,
 	.max_sockets = CHANNEL_SOCKS_MAX,
 	.max_channels = 1024,
+	.max_closing = 16384,
+	.close_timeout_s = 200,
 	.spin_looks = SPIN_LOOKS_AUTO,
 	.guest_fallback = true,
 	.join = true,
@@ -174,6 +176,16 @@ static int set_max_channels(struct settings *s, const char *value)
 	return u32_parse(value, 1, 1u << 20, &s->max_channels);
 }
 
+static int set_max_closing(struct settings *s, const char *value)
+{
+	return u32_parse(value, 1, 1u << 20, &s->max_closing);
+}
+
+static int set_close_timeout(struct settings *s, const char *value)
+{
+	return u32_parse(value, 1, 86400, &s->close_timeout_s);
+}
+
 static int set_spin_looks(struct settings *s, const char *value)
 {
 	return u32_parse(value, 0, 1000000, &s->spin_looks);
@@ -230,6 +242,8 @@ static const struct key canald_keys[] = {
 	{ "pollers", "a number from 1 to 64", set_pollers, NULL, false },
 	{ "max_sockets", "a number from 64 to 32768", set_max_sockets, NULL, false },
 	{ "max_channels", "a number from 1 to 1048576", set_max_channels, NULL, false },
+	{ "max_closing", "a number from 1 to 1048576", set_max_closing, NULL, false },
+	{ "close_timeout", "seconds, 1 to 86400", set_close_timeout, NULL, false },
 	{ "spin_looks", "a number from 0 to 1000000", set_spin_looks, NULL, false },
 	{ "fallback", "allow or deny", set_fallback, NULL, false },
 	{ "join", "yes or no", set_join, NULL, false },

@@ -21,7 +21,7 @@
  *	switch.c	sockets of guests joined in memory
  *	urgent.c	urgent data of streams
  *	stock.c		socket pairs for dummies, made ahead
- *	linger.c	close() that waits
+ *	linger.c	close() that waits; closing.c what is sent behind it
  *	errqueue.c	the error queue of a socket
  *	pump.c		bytes that go through a dummy
  *	guest_fd.c	receiving and closing descriptors of guests
@@ -76,10 +76,13 @@ struct settings {
 	uint32_t max_sockets; /* per channel */
 	uint32_t max_channels;
 	uint32_t spin_looks; /* SPIN_LOOKS_AUTO: by the number of CPUs */
-	bool guest_fallback; /* advice to guests */
-	bool heavy;          /* membarrier(2) works: guests need no fence (S2) */
-	bool udplite;        /* the kernel has UDP-Lite */
-	bool join;           /* connect guests of one canald in memory */
+	/* of every guest: sockets that it closed with bytes to send */
+	uint32_t max_closing;     /* on one poller */
+	uint32_t close_timeout_s; /* without any that moves */
+	bool guest_fallback;      /* advice to guests */
+	bool heavy;               /* membarrier(2) works: guests need no fence (S2) */
+	bool udplite;             /* the kernel has UDP-Lite */
+	bool join;                /* connect guests of one canald in memory */
 };
 
 #define SPIN_LOOKS_AUTO UINT32_MAX
@@ -152,6 +155,9 @@ struct poller {
 	struct cds_list_head handing;                /* struct sock.handing_link */
 	struct cds_list_head passed;                 /* struct sock.passed_link */
 	struct cds_list_head lingering;              /* struct sock.linger_link */
+	struct cds_list_head closing;                /* struct sock.closing_link */
+	struct cds_list_head closing_owners;         /* closing.c */
+	uint64_t closing_at_ns;                      /* when to look at those */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
 	uint8_t *bounce;                             /* pump.c; NULL: not needed yet */
 	uint64_t ref_left;                           /* bytes of transfers, in this pass */

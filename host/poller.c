@@ -224,6 +224,7 @@ void poller_trim(struct poller *p)
 	(void)portpool_trim(p);
 	(void)pump_passed_look(p);
 	linger_tick(p);
+	closing_tick(p);
 	cds_list_for_each_entry_safe(s, next, &p->starved, starved_link)
 	{
 		sock_unstarve(s);
@@ -287,7 +288,8 @@ static int64_t sooner(int64_t a, int64_t b)
 /* A ring that is held up, or chunks to be trimmed, want another look in time. */
 static int64_t sleep_limit(struct poller *p)
 {
-	int64_t limit = sooner(vms_sleep_limit(p), spared_sleep_limit(p));
+	int64_t limit =
+		sooner(closing_sleep_limit(p), sooner(vms_sleep_limit(p), spared_sleep_limit(p)));
 	struct channel *ch;
 	bool tick = false;
 
@@ -450,6 +452,8 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->handing);
 	CDS_INIT_LIST_HEAD(&p->passed);
 	CDS_INIT_LIST_HEAD(&p->lingering);
+	CDS_INIT_LIST_HEAD(&p->closing);
+	CDS_INIT_LIST_HEAD(&p->closing_owners);
 	for (uint32_t i = 0; i < FAR_BUCKETS; i++)
 		CDS_INIT_LIST_HEAD(&p->far_table[i]);
 	for (int i = 0; i < SWITCH_BUCKETS; i++)

@@ -469,6 +469,10 @@ void pump_event(struct sock *s, uint32_t events)
 			sock_release(s);
 			return;
 		}
+		if (!closing_begin(s)) {
+			sock_destroy(s);
+			return;
+		}
 	}
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
 		arrived(s);

@@ -105,7 +105,12 @@ struct sock {
 	struct cds_list_head linger_link;
 	uint32_t linger_slot, linger_client; /* who waits for that, plus 1 */
 	bool lingering;                      /* only its kernel socket is left */
-	bool hears_errors;                   /* an option asks for the error queue */
+	struct closing_owner *closing;       /* in poller.closing, and whose; NULL: not */
+	struct cds_list_head closing_link;
+	uint64_t closing_since_ns, closing_bytes; /* when tx_bytes was seen to grow last */
+	int closing_outq;                         /* what the kernel had since then */
+	bool cut;                                 /* not all was sent: it ends by a reset */
+	bool hears_errors;                        /* an option asks for the error queue */
 	struct cds_list_head dead_link, starved_link, spared_link;
 	uint64_t tx_bytes, rx_bytes;
 	/* pump.c */
@@ -233,6 +238,12 @@ void pump_end(struct sock *s); /* it is released or destroyed */
 /* options.c */
 int sock_setopt(struct sock *s, int level, int name, const void *val, uint32_t len);
 int sock_getopt(struct sock *s, int level, int name, void *val, uint32_t *len);
+
+/* closing.c: the last descriptor is closed, and bytes are left. False: it is to be reset. */
+bool closing_begin(struct sock *s);
+void closing_end(struct sock *s); /* and now destroyed */
+void closing_tick(struct poller *p);
+int64_t closing_sleep_limit(struct poller *p); /* -1: none */
 
 /* linger.c */
 void linger_begin(struct sock *s); /* it is released */

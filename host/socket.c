@@ -421,7 +421,7 @@ static void kernel_close(struct sock *s)
 		s->fd = -1;
 		return;
 	}
-	if (s->state == CANAL_SOCK_CONNECTED && sock_unread(s))
+	if (s->state == CANAL_SOCK_CONNECTED && (s->cut || sock_unread(s)))
 		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	else if (s->lingers)
 		linger_off(s->fd);
@@ -470,6 +470,7 @@ void sock_destroy(struct sock *s)
 		return;
 	s->dead = true;
 	linger_end(s);
+	closing_end(s);
 	ref_end(s, -EBADF);
 	listen_stop(s);
 	listen_taken(s);
@@ -517,7 +518,7 @@ void sock_release(struct sock *s)
 		linger_begin(s);
 		if (avail)
 			sock_mark_tx(s); /* sock_drained() follows */
-		if (avail || linger_hold(s))
+		if (avail ? closing_begin(s) : linger_hold(s))
 			return;
 	}
 	sock_destroy(s);

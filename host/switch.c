@@ -407,7 +407,7 @@ void switch_fin(struct sock *s)
 void switch_detach(struct sock *s)
 {
 	struct sock *d = s->joined;
-	bool unread = s->rx_tail != sock_rx_head(s) || s->far_unread;
+	bool unread = s->rx_tail != sock_rx_head(s) || s->far_unread || s->cut;
 
 	table_del(s);
 	pending_leave(s);

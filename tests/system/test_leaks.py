@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+import harness
 import servers
 from harness import HERE, PYTHON
 
@@ -103,3 +104,52 @@ def test_many_short_guests(canal, canald, work_dir, small_files, native, files_d
     page.assert_equal(work_dir / "copy")
     if canald:
         canald.wait_no_leak()
+
+
+STUCK = """
+import socket, sys
+if sys.argv[1] == "peer":  # takes nothing until it is told to
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+    print("ready", flush=True)
+    s, _ = listener.accept()
+    sys.stdin.read()
+    try:
+        while s.recv(1 << 20):
+            pass
+        print("the end")
+    except ConnectionResetError:
+        print("reset")
+else:
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+    s.settimeout(0.5)
+    try:
+        while True:
+            s.sendall(bytes(1 << 20))
+    except TimeoutError:
+        pass
+"""
+
+
+@pytest.mark.canal_only
+@pytest.mark.parametrize("where", ["native", "canal"])
+def test_peer_takes_nothing(programs, bin_dir, work_dir, free_port, where):
+    """A program ends with bytes for a peer that never takes them: canald keeps them for a while only."""
+    port = free_port()
+    config = work_dir / "canald.conf"
+    config.write_text("[canald]\nclose_timeout = 1\n")
+    service = harness.Canald(bin_dir, work_dir, ["--config", config])
+    try:
+        peer = harness.Side(where, programs, service).start([PYTHON, "-c", STUCK, "peer", str(port)],
+                                                            stdin=subprocess.PIPE)
+        peer.wait_printed("ready")
+        program = harness.Side("canal", programs, service).start([PYTHON, "-c", STUCK, "sends", str(port)])
+        assert program.wait(20) == 0, program.describe()
+        service.wait_status(lambda status: program.pid not in [guest["pid"] for guest in status["guests"]],
+                            "the guest is left", seconds=20)
+        peer.popen.stdin.close()
+        assert peer.wait(20) == 0, peer.describe()
+        assert peer.stdout.splitlines() == ["ready", "reset"], peer.describe()
+        service.wait_no_leak()
+        service.stop()
+    finally:
+        service.program.kill()
