@@ -20,6 +20,10 @@
 #include "sock.h"
 
 #define NS_PER_S 1000000000ull
+/* Between looks at one that is held: the kernel tells when its state changes, so this is
+ * for what it might not tell, and becomes rare. */
+#define LOOK_NS 100000000ull
+#define LOOK_MOST_NS (32 * LOOK_NS)
 
 void linger_begin(struct sock *s)
 {
@@ -70,6 +74,8 @@ bool linger_hold(struct sock *s)
 	    s->channel->orphan)
 		return false;
 	shutdown(s->fd, SHUT_WR);
+	s->linger_wait_ns = LOOK_NS;
+	s->linger_look_ns = s->channel->poller->now_ns + LOOK_NS;
 	s->lingering = !acknowledged(s);
 	return s->lingering;
 }
@@ -78,6 +84,17 @@ void linger_look(struct sock *s)
 {
 	if (acknowledged(s))
 		sock_destroy(s);
+}
+
+/* The time for the next look has come. */
+static bool look_is_due(struct sock *s, uint64_t now_ns)
+{
+	if (now_ns < s->linger_look_ns)
+		return false;
+	if (s->linger_wait_ns < LOOK_MOST_NS)
+		s->linger_wait_ns *= 2;
+	s->linger_look_ns = now_ns + s->linger_wait_ns;
+	return true;
 }
 
 void linger_tick(struct poller *p)
@@ -93,7 +110,7 @@ void linger_tick(struct poller *p)
 			linger_end(s); /* what is in TX is still sent */
 		if (over && s->lingering)
 			sock_destroy(s);
-		else if (s->lingering)
+		else if (s->lingering && look_is_due(s, p->now_ns))
 			linger_look(s);
 	}
 }

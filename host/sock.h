@@ -97,11 +97,12 @@ struct sock {
 	struct sockaddr_storage op_name; /* of dgram operations */
 	struct sockaddr_storage tx_name;
 	uint32_t op_span, tx_span;
-	struct dgram_control *control; /* NULL: neither asked for nor sent */
-	bool by_kernel;                /* datagrams of this one never go by the switch */
-	bool corked;                   /* of a datagram, the kernel has a part already */
-	bool hears_control;            /* an option asks for control messages */
-	uint64_t linger_until_ns;      /* in poller.lingering; 0: not */
+	struct dgram_control *control;           /* NULL: neither asked for nor sent */
+	bool by_kernel;                          /* datagrams of this one never go by the switch */
+	bool corked;                             /* of a datagram, the kernel has a part already */
+	bool hears_control;                      /* an option asks for control messages */
+	uint64_t linger_until_ns;                /* in poller.lingering; 0: not */
+	uint64_t linger_look_ns, linger_wait_ns; /* the next look; and from one to the next */
 	struct cds_list_head linger_link;
 	uint32_t linger_slot, linger_client; /* who waits for that, plus 1 */
 	bool lingering;                      /* only its kernel socket is left */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Streams that were closed while bytes were to be sent, and whose peer takes nothing:
- * how long they stay, and how many. canald runs without a thread, at times that the
+ * how long they stay, and how many, and how often the kernel is asked. canald runs without a thread, at times that the
  * test chooses; the peers are sockets of the kernel.
  */
 #include "cmocka_begin.h"
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,10 +24,20 @@
 #define BYTES 1000
 #define WAIT_MS 10000
 
+int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+
+static int looks; /* TCP_INFO of a socket */
 static struct poller poller;
 static struct channel *ch, *other;
 static int listening;
 static struct canal_addr at;
+
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	looks += level == IPPROTO_TCP && name == TCP_INFO;
+	return __real_getsockopt(fd, level, name, value, len);
+}
 
 /* --- a poller without a kernel ------------------------------------------ */
 
@@ -259,6 +270,35 @@ static void stays_while_the_kernel_gets_rid_of_it(void **state)
 	close(peer);
 }
 
+/* The kernel tells of it, and canald asks now and then only. */
+static void lingering_is_seldom_looked_at(void **state)
+{
+	const struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	static char block[1 << 20];
+	int peer;
+	struct sock *s = sending(ch, &peer);
+	uint32_t n = s->number;
+
+	(void)state;
+	while (send(s->fd, block, sizeof(block), MSG_DONTWAIT) > 0)
+		;
+	s->shared->tx.tail = 0;
+	assert_int_equal(sock_setopt(s, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	sock_release(s);
+	assert_true(s->lingering);
+	looks = 0;
+	for (int i = 0; i < 1180; i++) {
+		poller.now_ns += NS_PER_S / 20;
+		linger_tick(&poller);
+	}
+	assert_true(is_there(ch, n));
+	assert_in_range(looks, 10, 30);
+	poller.now_ns += NS_PER_S;
+	linger_tick(&poller);
+	assert_false(is_there(ch, n));
+	close(peer);
+}
+
 static void so_many_of_one_guest(void **state)
 {
 	struct sock *s[4];
@@ -292,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(stays_while_bytes_leave_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(stays_while_the_kernel_gets_rid_of_it, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(lingering_is_seldom_looked_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(so_many_of_one_guest, setup, teardown),
 	};
 
