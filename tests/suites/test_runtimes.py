@@ -21,6 +21,7 @@ ENDS = {
     "libev": (lambda d: ["perl", ECHO / "echo.pl"], None),
     "mono": (lambda d: ["mono", d / "Echo.exe"], lambda d: ["mcs", f"-out:{d}/Echo.exe", ECHO / "Echo.cs"]),
     "ocaml": (lambda d: [d / "echo"], lambda d: ["ocamlopt", "-I", "+threads", "unix.cmxa", "threads.cmxa", "-o", d / "echo", d / "echo.ml"]),
+    "php": (lambda d: ["php", ECHO / "echo.php"], None),
     "qt": (lambda d: [PYTHON, ECHO / "loops.py", "qt"], None),
     "rust": (lambda d: [d / "echo"], lambda d: ["rustc", "-O", "-o", d / "echo", ECHO / "echo.rs"]),
     "sbcl": (lambda d: ["sbcl", "--script", ECHO / "echo.lisp"], None),

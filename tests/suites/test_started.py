@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Programs by how they are started: by shells, wrappers and confinements, and of another C library."""
+"""Programs by how they are built and started: libraries that are bound deep, another C library."""
 
 import pytest
+
+import harness
 
 from harness import HERE
 
 SOURCE = HERE.parent / "suites/programs/watched.c"
+DEEP = HERE.parent / "suites/programs/deep.c"
 ALLOW = {"CANAL_FALLBACK": "allow"}
 
 
@@ -38,3 +41,27 @@ def test_musl_child(canal, musl, how):
     }
     told = canal.run(["python3", "-c", f"import os, subprocess\npath = '{musl}'\n{calls[how]}"])
     assert told.stdout == "fine\n" and not told.stderr, told.describe()
+
+
+@pytest.fixture(scope="module", params=["lazy", "now"])
+def deep(request, session_dir, programs_of_module):
+    directory = session_dir / f"deep-{request.param}"
+    directory.mkdir()
+    programs_of_module.run(["gcc", "-O1", "-shared", "-fPIC", "-DLIBRARY", f"-Wl,-z,{request.param},-z,relro",
+                            "-o", directory / "libdeep.so", DEEP])
+    programs_of_module.run(["gcc", "-O1", "-Wl,-rpath,$ORIGIN,--enable-new-dtags", "-o", directory / "deep", DEEP])
+    return directory
+
+
+def test_deepbind(canal, canald, deep):
+    """A library that is loaded with RTLD_DEEPBIND, as PHP loads its own, calls canal's functions instead of libc's,
+    and its own where it has them."""
+    with harness.Traffic(canald, 2 if canald else 0)(2, connections=2):
+        told = canal.run([deep / "deep", deep / "libdeep.so"])
+    assert told.stdout == "own 77\nsent 1\npassed 1\nback 1 x\n", told.describe()
+
+
+def test_runpath(canal, deep):
+    """A library without a path is found where the program says that it is: the loader sees who calls."""
+    told = canal.run([deep / "deep", "libdeep.so"])
+    assert told.stdout == "own -1\nsent 1\npassed 1\nback 1 x\n", told.describe()
