@@ -140,6 +140,7 @@ int channel_create(struct channel **ret_ch, const struct channel_origin *from)
 	strncpy(ch->name, from->name, sizeof(ch->name) - 1);
 	CDS_INIT_LIST_HEAD(&ch->clients);
 	CDS_INIT_LIST_HEAD(&ch->farless);
+	CDS_INIT_LIST_HEAD(&ch->spared);
 	CDS_INIT_LIST_HEAD(&ch->link);
 	r = ch->guest && !guest_enter(ch->guest) ? -EUSERS : 0;
 	if (r) {

@@ -70,8 +70,8 @@ struct settings {
 	int cpus[SETTINGS_POLLERS]; /* one poller each; -1: not pinned */
 	unsigned int cpu_count;
 	unsigned int pollers; /* 0: one for each of these CPUs, or one */
-	int idle_exit_s; /* 0: never */
-	int log_level;   /* syslog's LOG_* */
+	int idle_exit_s;      /* 0: never */
+	int log_level;        /* syslog's LOG_* */
 	/* of every guest of the local transport */
 	uint32_t max_sockets; /* per channel */
 	uint32_t max_channels;
@@ -142,22 +142,22 @@ struct poller {
 	uint32_t asleep; /* handshake with poller_call() */
 	/* its own */
 	struct cds_list_head channels;
-	uint32_t channel_count;                      /* read by other threads */
-	struct cds_list_head tx_busy;                /* struct sock.tx_link */
-	struct cds_list_head rx_ready;               /* struct sock.rx_link */
-	struct cds_list_head trim;                   /* struct sock.trim_link: hold RX chunks */
-	struct cds_list_head dead;                   /* freed after the next flush */
-	struct cds_list_head starved;                /* struct sock.starved_link: sock_starve() */
-	struct cds_list_head spared;                 /* struct sock.spared_link: wake_spared() */
-	uint64_t spared_at_ns;                       /* when to look at those */
-	struct cds_list_head vms;                    /* struct vm.poller_link */
-	struct cds_list_head ref_ready;              /* struct sock.ref_link */
-	struct cds_list_head handing;                /* struct sock.handing_link */
-	struct cds_list_head passed;                 /* struct sock.passed_link */
-	struct cds_list_head lingering;              /* struct sock.linger_link */
-	struct cds_list_head closing;                /* struct sock.closing_link */
-	struct cds_list_head closing_owners;         /* closing.c */
-	uint64_t closing_at_ns;                      /* when to look at those */
+	uint32_t channel_count;              /* read by other threads */
+	struct cds_list_head tx_busy;        /* struct sock.tx_link */
+	struct cds_list_head rx_ready;       /* struct sock.rx_link */
+	struct cds_list_head trim;           /* struct sock.trim_link: hold RX chunks */
+	struct cds_list_head dead;           /* freed after the next flush */
+	struct cds_list_head starved;        /* struct sock.starved_link: sock_starve() */
+	uint32_t spared_count;               /* sockets in channel.spared, of all channels */
+	uint64_t spared_at_ns;               /* when to look at those */
+	struct cds_list_head vms;            /* struct vm.poller_link */
+	struct cds_list_head ref_ready;      /* struct sock.ref_link */
+	struct cds_list_head handing;        /* struct sock.handing_link */
+	struct cds_list_head passed;         /* struct sock.passed_link */
+	struct cds_list_head lingering;      /* struct sock.linger_link */
+	struct cds_list_head closing;        /* struct sock.closing_link */
+	struct cds_list_head closing_owners; /* closing.c */
+	uint64_t closing_at_ns;              /* when to look at those */
 	struct cds_list_head far_table[FAR_BUCKETS]; /* struct sock.far_link */
 	uint8_t *bounce;                             /* pump.c; NULL: not needed yet */
 	uint64_t ref_left;                           /* bytes of transfers, in this pass */
@@ -366,6 +366,7 @@ struct channel {
 	uint32_t wait_high; /* slots below this may have a bell */
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
+	struct cds_list_head spared;  /* sock.spared_link: wake_spared() */
 	struct cds_list_head clients;
 	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
 	struct client **client;                       /* by number, below client_room; NULL: none */

@@ -445,7 +445,6 @@ void poller_init(struct poller *p)
 	CDS_INIT_LIST_HEAD(&p->rx_ready);
 	CDS_INIT_LIST_HEAD(&p->trim);
 	CDS_INIT_LIST_HEAD(&p->starved);
-	CDS_INIT_LIST_HEAD(&p->spared);
 	CDS_INIT_LIST_HEAD(&p->dead);
 	CDS_INIT_LIST_HEAD(&p->vms);
 	CDS_INIT_LIST_HEAD(&p->ref_ready);

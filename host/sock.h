@@ -75,7 +75,7 @@ struct sock {
 	struct vpeers *peers;    /* whom it wrote to; NULL: nobody */
 	/* flags */
 	bool starved;      /* in poller.starved */
-	bool spared;       /* in poller.spared */
+	bool spared;       /* in channel.spared */
 	bool was_accepted; /* came out of a listener */
 	bool released;     /* the guest has no descriptor any more */
 	bool close_hint;   /* INR_CLOSE came before the far end */
@@ -422,7 +422,7 @@ int wake_signals(struct sock *s, const struct canal_inr *inr);
 void wake_urgent(struct sock *s); /* urgent data is announced */
 /* Those who sleep in accept() beside one that was woken, and did not come. */
 void wake_spared(struct poller *p);
-int64_t spared_sleep_limit(struct poller *p); /* ns; below 0: none */
+int64_t spared_sleep_limit(const struct poller *p); /* ns; below 0: none */
 void wake_no_more(struct sock *s);
 void wake_slot(struct channel *ch, uint32_t slot);
 /* Those that were too many for the last pass. */

@@ -20,7 +20,9 @@
 #include "sock.h"
 
 /* Before another sleeper is woken for what nobody took. */
-#define SPARED_NS 5000000ull
+#define SPARED_NS 20000000ull
+/* Sockets that are looked at then; a guest may have any number of them. */
+#define SPARED_A_LOOK 16
 
 /*
  * A guest can arm its slots again as fast as they are woken, and each costs a
@@ -237,38 +239,44 @@ static void wake_one(struct sock *s)
 	if (!spared || s->spared)
 		return;
 	s->spared = true;
-	if (cds_list_empty(&p->spared))
+	if (!p->spared_count++)
 		p->spared_at_ns = p->now_ns + SPARED_NS;
-	cds_list_add_tail(&s->spared_link, &p->spared);
+	cds_list_add_tail(&s->spared_link, &s->channel->spared);
 }
 
 void wake_no_more(struct sock *s)
 {
-	if (s->spared)
-		cds_list_del(&s->spared_link);
-	s->spared = false;
-}
-
-int64_t spared_sleep_limit(struct poller *p)
-{
-	return cds_list_empty(&p->spared) ? -1 : (int64_t)SPARED_NS;
-}
-
-void wake_spared(struct poller *p)
-{
-	CDS_LIST_HEAD(due);
-	struct sock *s, *next;
-
-	if (cds_list_empty(&p->spared) || p->now_ns < p->spared_at_ns)
+	if (!s->spared)
 		return;
-	cds_list_splice(&p->spared, &due);
-	CDS_INIT_LIST_HEAD(&p->spared);
-	cds_list_for_each_entry_safe(s, next, &due, spared_link)
-	{
+	s->spared = false;
+	s->channel->poller->spared_count--;
+	cds_list_del(&s->spared_link);
+}
+
+int64_t spared_sleep_limit(const struct poller *p)
+{
+	return p->spared_count ? (int64_t)SPARED_NS : -1;
+}
+
+static void wake_spared_of(struct channel *ch)
+{
+	for (int i = 0; i < SPARED_A_LOOK && !cds_list_empty(&ch->spared); i++) {
+		struct sock *s = cds_list_first_entry(&ch->spared, struct sock, spared_link);
+
 		wake_no_more(s);
 		if (comes_singly(s) && sock_rx_head(s) != s->rx_tail)
 			wake_one(s);
 	}
+}
+
+void wake_spared(struct poller *p)
+{
+	struct channel *ch;
+
+	if (!p->spared_count || p->now_ns < p->spared_at_ns)
+		return;
+	p->spared_at_ns = p->now_ns + SPARED_NS;
+	cds_list_for_each_entry(ch, &p->channels, link) wake_spared_of(ch);
 }
 
 /* --- what happened to a socket ----------------------------------------- */

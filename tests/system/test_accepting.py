@@ -102,7 +102,8 @@ def test_one_is_woken(prefork, canald):
     for _ in range(ROUNDS):
         served(prefork.ask())
     woken = wakes() - before
-    assert woken <= 4 * ROUNDS, f"{woken} wake-ups for {ROUNDS}"
+    # On a busy machine who was woken may come so late that another one is woken, too.
+    assert woken <= CHILDREN // 2 * ROUNDS, f"{woken} wake-ups for {ROUNDS}"
 
 
 def asleep(pid):
