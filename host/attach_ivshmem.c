@@ -15,7 +15,7 @@
  *  2. The mailbox is sealed in its length, so that no QEMU can cut it short.
  *  3. Nothing here waits for QEMU: what the server says fits a socket's buffer.
  *  4. The service manager keeps one set of a guest's descriptors, or none: never some
- *     of an older QEMU beside those of a newer.
+ *     of an older QEMU beside those of a newer. It has none exactly while !vm->kept.
  *
  * Ownership and threads: the main thread; between vm_up() and vm_down(), for which it
  * waits, all but connection and listening socket is the poller's.
@@ -41,6 +41,11 @@
 
 #define IVSHMEM_VERSION 0
 #define IVSHMEM_MEMORY (-1)
+
+/* After one QEMU has gone, the next is kept when it has been there for a while: one that
+ * connects without end is nothing to tell the service manager of. */
+#define RESTLESS_S 10
+#define SETTLED_S 2
 
 static CDS_LIST_HEAD(machines);
 
@@ -105,17 +110,42 @@ static void forget(struct vm *vm)
 {
 	char name[64];
 
+	vm->kept = false;
 	for (size_t i = 0; i < 4; i++)
 		passed_forget(kept_name(vm, i, name, sizeof(name)));
 }
 
+/* The service manager has nothing of this guest's. */
 static void keep(struct vm *vm)
 {
 	char name[64];
 
-	forget(vm);
+	vm->kept = true;
+	vm->keep_at_s = 0;
 	for (size_t i = 0; i < 4; i++)
 		passed_store(kept_name(vm, i, name, sizeof(name)), *kept_fd(vm, i));
+}
+
+static void keep_in_time(struct vm *vm, time_t now)
+{
+	if (vm->gone_s && now - vm->gone_s < RESTLESS_S)
+		vm->keep_at_s = now + SETTLED_S;
+	else
+		keep(vm);
+}
+
+bool ivshmem_tick(time_t now)
+{
+	bool more = false;
+	struct vm *vm;
+
+	cds_list_for_each_entry(vm, &machines, link)
+	{
+		if (vm->keep_at_s && now >= vm->keep_at_s)
+			keep(vm);
+		more |= vm->keep_at_s != 0;
+	}
+	return more;
 }
 
 static void close_all(struct vm *vm)
@@ -218,7 +248,7 @@ static void qemu_comes(struct vm *vm)
 		close_all(vm);
 		return;
 	}
-	keep(vm);
+	keep_in_time(vm, control_now_s());
 	host_log_limited(vm->guest->name, LOG_INFO, "guest=%s: QEMU is there", vm->guest->name);
 }
 
@@ -232,7 +262,10 @@ static void qemu_goes(struct vm *vm)
 		return;
 	(void)control_watch(EPOLL_CTL_DEL, vm->conn_fd, 0, NULL);
 	(void)poller_call(vm->guest->poller, down, vm, true);
-	forget(vm);
+	if (vm->kept)
+		forget(vm);
+	vm->keep_at_s = 0;
+	vm->gone_s = control_now_s();
 	close_all(vm);
 	host_log_limited(vm->guest->name, LOG_INFO, "guest=%s: QEMU is gone", vm->guest->name);
 }
@@ -285,6 +318,7 @@ static void take_up(struct vm *vm)
 		close_all(vm);
 		return;
 	}
+	vm->kept = true;
 	host_log(LOG_INFO, "guest=%s: taken up again", vm->guest->name);
 }
 
@@ -364,6 +398,8 @@ void ivshmem_stop(void)
 
 	cds_list_for_each_entry(vm, &machines, link)
 	{
+		if (vm->keep_at_s) /* for the next canald */
+			keep(vm);
 		if (!vm->passed)
 			unix_path_remove(&vm->at);
 		if (vm->at.fd >= 0)

@@ -76,7 +76,7 @@ static struct {
 	.watchdog_fd = -1,
 };
 
-static time_t now_s(void)
+time_t control_now_s(void)
 {
 	struct timespec now;
 
@@ -109,7 +109,9 @@ static void timer_set(bool on)
 
 static void timer_update(void)
 {
-	timer_set(control.fresh_count || settings.idle_exit_s || !control.listening);
+	bool vms = ivshmem_tick(control_now_s());
+
+	timer_set(control.fresh_count || settings.idle_exit_s || !control.listening || vms);
 }
 
 /* --- connections ------------------------------------------------------- */
@@ -140,7 +142,7 @@ static void fresh_add(int fd, struct guest *g)
 	}
 	f->fd = fd;
 	f->guest = g;
-	f->since_s = now_s();
+	f->since_s = control_now_s();
 	cds_list_add_tail(&f->link, &control.fresh);
 	control.fresh_count++;
 	timer_update();
@@ -251,7 +253,7 @@ static bool question(struct fresh *f, const char *packet, size_t len)
 	if (!f->answer)
 		return false;
 	f->answer_len = strlen(f->answer);
-	f->since_s = now_s();
+	f->since_s = control_now_s();
 	cds_list_del(&f->link);
 	cds_list_add_tail(&f->link, &control.fresh);
 	return answer_send(f) && watch(EPOLL_CTL_MOD, f->fd, EPOLLOUT, f) == 0;
@@ -327,7 +329,7 @@ static void idle_check(time_t now)
 static void timer_event(void)
 {
 	struct fresh *f, *next;
-	time_t now = now_s();
+	time_t now = control_now_s();
 	uint64_t ticks;
 
 	(void)!read(control.timer_fd, &ticks, sizeof(ticks));
@@ -463,7 +465,9 @@ static void dispatch(void *ptr)
 		watchdog_tick();
 	else if (listener_at(ptr))
 		listen_event(ptr);
-	else if (!ivshmem_event(ptr))
+	else if (ivshmem_event(ptr))
+		timer_update();
+	else
 		fresh_event(ptr);
 }
 
@@ -471,7 +475,7 @@ int control_run(void)
 {
 	struct epoll_event ev;
 
-	control.idle_since_s = now_s();
+	control.idle_since_s = control_now_s();
 	control.watchdog_fd = watchdog_start();
 	if (control.watchdog_fd >= 0)
 		watch(EPOLL_CTL_ADD, control.watchdog_fd, EPOLLIN, &control.watchdog_fd);

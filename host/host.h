@@ -501,6 +501,8 @@ int control_start(void);
 int control_run(void);
 /* Watches @fd in the main loop; ivshmem_event(@ptr) is called. 0 or -errno. */
 int control_watch(int op, int fd, uint32_t events, void *ptr);
+/* CLOCK_MONOTONIC. */
+time_t control_now_s(void);
 /* No descriptor is left: nobody is taken in for up to a second. */
 void control_pause(void);
 /* Takes no new guests. The path stays until control_remove(). */

@@ -372,6 +372,7 @@ void ref_free(struct channel *ch);
  * after logging. */
 int ivshmem_start(void);
 bool ivshmem_event(const void *ptr); /* false: not its event */
+bool ivshmem_tick(time_t now);       /* now and then; true: again in a second */
 void ivshmem_pause(bool pause);      /* no descriptor is left to accept with */
 void ivshmem_stop(void);             /* takes in no more */
 void ivshmem_end(void);              /* pollers have ended */

@@ -120,6 +120,9 @@ struct vm {
 	/* main thread */
 	struct unix_path at;
 	bool passed;         /* the listening socket is the service manager's */
+	bool kept;           /* it keeps the four descriptors below, too */
+	time_t keep_at_s;    /* when it is to; 0: it does, or there is no QEMU */
+	time_t gone_s;       /* when the last QEMU went; 0: there was none */
 	int conn_fd;         /* QEMU; -1 */
 	int mail_fd;         /* BAR2 */
 	int bell_fd, irq_fd; /* guest to host, host to guest */

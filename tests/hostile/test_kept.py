@@ -39,6 +39,7 @@ class Manager:
     def __init__(self, programs, directory):
         self.programs, self.directory = programs, directory
         self.store = []
+        self.stored = 0  # so many came
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(directory / "notify.sock"))
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -70,6 +71,7 @@ class Manager:
             told = packet.decode().split("\n")
             name = next((word.removeprefix("FDNAME=") for word in told if word.startswith("FDNAME=")), None)
             if "FDSTORE=1" in told:
+                self.stored += len(fds)
                 self.store += [(name, fd) for fd in fds]
             if "FDSTOREREMOVE=1" in told:
                 self.drop([one for one in self.store if one[0] == name])
@@ -144,4 +146,58 @@ def test_part_of_an_older_qemu(manager):
     manager.start()
     qemu.wait_printed("works 2\n")
     qemu.kill()
+    manager.hear(lambda _: not manager.store)
+
+
+def connect(manager):
+    """As QEMU does: it is served when it has the five messages."""
+    qemu = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    qemu.settimeout(20 * harness.PATIENCE)
+    qemu.connect(str(manager.directory / "machine.sock"))
+    left = 5 * 8
+    while left:
+        told, fds, _, _ = socket.recv_fds(qemu, left, 8)
+        for fd in fds:
+            os.close(fd)
+        assert told, "it was turned away"
+        left -= len(told)
+    return qemu
+
+
+def turned_away(manager):
+    """The QEMU before is not gone yet."""
+    try:
+        return connect(manager)
+    except (AssertionError, ConnectionError):
+        return None
+
+
+def test_qemu_without_rest(manager):
+    """A QEMU that comes and goes without end is none to be kept; when it stays, it is."""
+    manager.start()
+    for _ in range(30):
+        qemu = turned_away(manager)
+        if qemu:
+            qemu.close()
+    qemu = next(filter(None, iter(lambda: turned_away(manager), 0)))
+    manager.hear(lambda _: manager.names() == KEPT and manager.stored > len(KEPT))
+    assert manager.stored < 10 * len(KEPT)  # 2, and more on a machine that stands still
+    manager.canald.stop(number=signal.SIGKILL)
+    manager.start()
+    assert not select.select([qemu], [], [], 0)[0]  # it goes on
+    qemu.close()
+    manager.hear(lambda _: not manager.store)
+
+
+def test_qemu_new_at_the_end(manager):
+    """canald is ended before it has kept a QEMU: it is for the next one."""
+    manager.start()
+    connect(manager).close()
+    manager.hear(lambda _: manager.stored and not manager.store)
+    qemu = next(filter(None, iter(lambda: turned_away(manager), 0)))
+    manager.canald.stop()
+    manager.hear(lambda _: manager.names() == KEPT)
+    manager.start()
+    assert not select.select([qemu], [], [], 0)[0]
+    qemu.close()
     manager.hear(lambda _: not manager.store)
