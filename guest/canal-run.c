@@ -114,7 +114,9 @@ int run_command_find(const char *name, char *path, size_t path_len)
 	int error = -ENOENT;
 
 	if (strchr(name, '/') || !name[0]) {
-		snprintf(path, path_len, "%s", name);
+		if (strlen(name) >= path_len)
+			return -ENAMETOOLONG;
+		strcpy(path, name);
 		return command_check(path);
 	}
 	for (const char *dir = dirs ? dirs : PATH_DEFAULT, *end;; dir = end + 1) {
@@ -142,9 +144,7 @@ static bool command_cover(const char *path)
 	if (error == 0)
 		return true;
 	if (error == -ENOENT) /* that is no matter of canal's */
-		die(STATUS_CANNOT_RUN,
-		    "%s: cannot be run: %s: install it, or correct what names it", path,
-		    reason.text);
+		die(STATUS_CANNOT_RUN, "%s: cannot be run: %s", path, reason.text);
 	if (!fallback_allowed())
 		die(STATUS_CANNOT_RUN, "%s: cannot be covered: %s; run it without canal-run", path,
 		    reason.text);
@@ -425,6 +425,6 @@ int main(int argc, char **argv)
 	if (preload)
 		library_preload(library);
 	address_space_widen();
-	execv(path, command);
+	execvp(path, command); /* a script without #! is the shell's */
 	die(STATUS_CANNOT_RUN, "%s: %s: check what it is", path, strerror(errno));
 }

@@ -346,8 +346,13 @@ int run_check(const char *program, const char *library, struct run_remarks *ret)
 	int fd = open(program, O_RDONLY | O_CLOEXEC), error;
 	struct elf_facts facts;
 
-	if (fd < 0) /* may be executed, not read */
-		return errno == EACCES ? 0 : -errno;
+	if (fd < 0 && errno != EACCES)
+		return -errno;
+	if (fd < 0) {
+		remark(ret, false,
+		       "note: it may be executed but not read, so it was not looked at");
+		return 0;
+	}
 	error = elf_facts_read(fd, &facts);
 	close(fd);
 	if (error)

@@ -15,6 +15,7 @@
  * Failure
  *	The file belongs to somebody else and may be anything: run_elf.c.
  */
+#include <ctype.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +35,7 @@
 
 #define SCRIPT_DEPTH 5 /* as deep as the kernel follows #! */
 #define SCRIPT_LINE_LEN 256
+#define SHELL "/bin/sh"
 
 void run_because(struct run_reason *reason, const char *format, ...)
 {
@@ -70,7 +72,8 @@ static bool same_machine(const struct elf_facts *a, const struct elf_facts *b)
 /* What the program cannot do without, with canal or without. */
 static int missing(struct run_reason *ret_reason, const char *what, const char *path)
 {
-	run_because(ret_reason, "its %s %s: %s", what, path, strerror(errno));
+	run_because(ret_reason, "its %s %s: %s: install it, or correct what names it", what, path,
+		    strerror(errno));
 	return -ENOENT;
 }
 
@@ -97,7 +100,8 @@ static int check_program(int fd, struct run_reason *ret_reason)
 			    elf_machine_name(program.machine),
 			    program.elf_class == ELFCLASS32 ? 32 : 64,
 			    elf_machine_name(self.machine));
-	else if (program.type != ET_EXEC && program.type != ET_DYN)
+	else if ((program.type != ET_EXEC && program.type != ET_DYN) ||
+		 (!program.entry && !program.loader[0]))
 		run_because(ret_reason, "it is an ELF file, but not a program");
 	else if (program.go)
 		run_because(ret_reason,
@@ -116,30 +120,30 @@ static int check_program(int fd, struct run_reason *ret_reason)
 }
 
 /* A file's privileges that the kernel will not give. */
-static bool identity_kept(int fd)
+static bool identity_kept(const char *path)
 {
 	struct statvfs fs;
 
 	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ||
-	       (fstatvfs(fd, &fs) == 0 && (fs.f_flag & ST_NOSUID));
+	       (statvfs(path, &fs) == 0 && (fs.f_flag & ST_NOSUID));
 }
 
 /*
  * The loader ignores LD_PRELOAD for a program that changes identity. root
  * running a file of root's changes nothing, but what root may run and
- * others may not would only hide the trap.
+ * others may not would only hide the trap. A file says so that cannot be read, too.
  */
-static int check_identity(int fd, struct run_reason *ret_reason)
+static int check_identity(const char *path, struct run_reason *ret_reason)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || identity_kept(fd))
+	if (stat(path, &st) < 0 || identity_kept(path))
 		return 0;
 	if (st.st_mode & S_ISUID)
 		run_because(ret_reason, "it is setuid: the loader ignores LD_PRELOAD for it");
 	else if ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
 		run_because(ret_reason, "it is setgid: the loader ignores LD_PRELOAD for it");
-	else if (fgetxattr(fd, "security.capability", NULL, 0) > 0)
+	else if (getxattr(path, "security.capability", NULL, 0) > 0)
 		run_because(ret_reason,
 			    "it has file capabilities: the loader ignores LD_PRELOAD for it");
 	else
@@ -152,7 +156,7 @@ static char *script_interpreter(char *line)
 {
 	char *start = line + 2 + strspn(line + 2, " \t");
 
-	start[strcspn(start, "\r\n")] = '\0';
+	start[strcspn(start, "\n")] = '\0';
 	return start[0] ? start : NULL;
 }
 
@@ -214,28 +218,74 @@ static int script_follow(char *line, char *path, size_t path_len, struct run_rea
 	return 0;
 }
 
+static bool is_text(const char *head, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (iscntrl((unsigned char)head[i]) && !isspace((unsigned char)head[i]))
+			return false;
+	return true;
+}
+
+/* Leaves in @path who runs the script that begins with @head; -ENOEXEC: it is none. */
+static int check_script(char *head, size_t head_len, char *path, size_t path_len,
+			struct run_reason *ret_reason)
+{
+	bool text = is_text(head, head_len);
+	char *line = strncmp(head, "#!", 2) == 0 ? script_interpreter(head) : NULL;
+
+	if (line && line[strlen(line) - 1] == '\r') {
+		run_because(ret_reason,
+			    "its first line ends in a carriage return, which the kernel "
+			    "takes for a part of it: remove that");
+		return -ENOENT;
+	}
+	if (line)
+		return script_follow(line, path, path_len, ret_reason);
+	if (!text) {
+		run_because(ret_reason, "it is neither an ELF program nor a script");
+		return -ENOEXEC;
+	}
+	snprintf(path, path_len, SHELL); /* as execvp() does it */
+	return 0;
+}
+
 /* Looks at one file; if it is a script, leaves its interpreter in @path. */
 static int check_file(int fd, char *path, size_t path_len, bool *ret_script,
 		      struct run_reason *ret_reason)
 {
 	char head[SCRIPT_LINE_LEN + 1];
 	ssize_t head_len = pread(fd, head, SCRIPT_LINE_LEN, 0);
-	char *interpreter;
 	int error;
 
 	*ret_script = false;
-	head[head_len < 0 ? 0 : head_len] = '\0';
-	if (head_len >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0) {
-		error = check_identity(fd, ret_reason);
-		return error ? error : check_program(fd, ret_reason);
-	}
-	interpreter = strncmp(head, "#!", 2) == 0 ? script_interpreter(head) : NULL;
-	if (!interpreter) {
-		run_because(ret_reason, "it is neither an ELF program nor a script");
+	if (head_len < 0) {
+		run_because(ret_reason, "it cannot be read: %s", strerror(errno));
 		return -ENOEXEC;
 	}
+	head[head_len] = '\0';
+	if (head_len >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0) {
+		error = check_identity(path, ret_reason);
+		return error ? error : check_program(fd, ret_reason);
+	}
 	*ret_script = true;
-	return script_follow(interpreter, path, path_len, ret_reason);
+	return check_script(head, (size_t)head_len, path, path_len, ret_reason);
+}
+
+/* The same of a file that may perhaps be executed, but not read. */
+static int check_path(char *path, size_t path_len, bool *ret_script, struct run_reason *ret_reason)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), error;
+
+	*ret_script = false;
+	if (access(path, X_OK) < 0 || (fd < 0 && errno != EACCES))
+		error = missing(ret_reason, "interpreter", path);
+	else if (fd < 0)
+		error = check_identity(path, ret_reason);
+	else
+		error = check_file(fd, path, path_len, ret_script, ret_reason);
+	if (fd >= 0)
+		close(fd);
+	return error;
 }
 
 /**
@@ -254,16 +304,10 @@ int run_cover_check(const char *path, char *ret_program, struct run_reason *ret_
 	for (int depth = 0; depth < SCRIPT_DEPTH; depth++) {
 		char looked_at[PATH_MAX];
 		bool script;
-		int fd = open(file, O_RDONLY | O_CLOEXEC);
 
-		if (fd < 0 && errno == EACCES)
-			return 0;
-		if (fd < 0)
-			return missing(ret_reason, "interpreter", file);
 		memcpy(looked_at, file, sizeof(looked_at));
-		error = check_file(fd, file, PATH_MAX, &script, &reason);
-		close(fd);
-		if (error && depth > 0)
+		error = check_path(file, PATH_MAX, &script, &reason);
+		if (error && error != -ENOENT && depth > 0)
 			run_because(ret_reason, "its interpreter is %s, and %s", looked_at,
 				    reason.text);
 		else if (error)

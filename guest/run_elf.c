@@ -61,21 +61,24 @@ static void loader_read(Elf *elf, const GElf_Phdr *segment, struct elf_facts *fa
 	facts->loader[data->d_size] = '\0';
 }
 
-static void segments_read(Elf *elf, struct elf_facts *facts)
+/* False: the file does not have all that it says. */
+static bool segments_read(Elf *elf, const GElf_Ehdr *header, struct elf_facts *facts)
 {
 	GElf_Phdr segment;
 	size_t count;
 
-	if (elf_getphdrnum(elf, &count) < 0)
-		return;
-	for (size_t i = 0; i < count && i < INT_MAX && gelf_getphdr(elf, (int)i, &segment); i++) {
+	if (elf_getphdrnum(elf, &count) < 0 ||
+	    (count != header->e_phnum && header->e_phnum != PN_XNUM))
+		return false;
+	for (size_t i = 0; i < count && i < INT_MAX; i++) {
+		if (!gelf_getphdr(elf, (int)i, &segment))
+			return false;
 		if (segment.p_type == PT_INTERP)
 			loader_read(elf, &segment, facts);
 		else if (segment.p_type == PT_NOTE)
 			facts->go |= note_is_go(elf, &segment);
-		else if (segment.p_type == PT_DYNAMIC)
-			facts->dynamic = true;
 	}
+	return true;
 }
 
 /* Where the note was stripped: Go's tables are needed by its runtime. */
@@ -101,6 +104,7 @@ int elf_facts_read(int fd, struct elf_facts *ret)
 {
 	Elf *elf = begin(fd);
 	GElf_Ehdr header;
+	bool whole;
 
 	if (!elf || !gelf_getehdr(elf, &header)) {
 		elf_end(elf);
@@ -111,11 +115,12 @@ int elf_facts_read(int fd, struct elf_facts *ret)
 		.data = header.e_ident[EI_DATA],
 		.machine = header.e_machine,
 		.type = header.e_type,
+		.entry = header.e_entry != 0,
 	};
-	segments_read(elf, ret);
+	whole = segments_read(elf, &header, ret);
 	sections_read(elf, ret);
 	elf_end(elf);
-	return 0;
+	return whole ? 0 : -ENOEXEC;
 }
 
 const char *elf_machine_name(unsigned int machine)

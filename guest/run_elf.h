@@ -13,7 +13,7 @@ struct elf_facts {
 	unsigned char elf_class, data; /* EI_CLASS, EI_DATA */
 	unsigned int machine, type;    /* EM_, ET_ */
 	char loader[PATH_MAX];         /* PT_INTERP; empty: statically linked */
-	bool dynamic;                  /* has a dynamic section */
+	bool entry;                    /* says where it begins: a library need not */
 	bool go;                       /* its code was linked by Go */
 };
 

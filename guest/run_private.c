@@ -110,12 +110,16 @@ static int place_make(struct place *place, struct run_reason *ret_reason)
 	int error = place_names(place);
 
 	if (error) {
-		run_because(ret_reason, "no directory for a private canald: %s", strerror(-error));
+		run_because(ret_reason,
+			    "its directory has no name: %s: set XDG_RUNTIME_DIR, or give --socket",
+			    strerror(-error));
 		return error;
 	}
 	if (mkdir(place->dir, 0700) < 0 && errno != EEXIST) {
 		error = -errno;
-		run_because(ret_reason, "%s: %s", place->dir, strerror(-error));
+		run_because(ret_reason,
+			    "%s: %s: correct or unset XDG_RUNTIME_DIR, or give --socket",
+			    place->dir, strerror(-error));
 		return error;
 	}
 	if (!canal_paths_is_private(place->dir)) {

@@ -192,17 +192,52 @@ def test_object_file(check, compiled):
     path = compiled(EMPTY, "-c")
     path.chmod(0o755)
     check(path, NOT_COVERED, "not a program")
+    check(compiled("void f(void) {}", "-shared", "-fPIC"), NOT_COVERED, "not a program")
+
+
+def test_cut_off(check, compiled):
+    path = compiled(EMPTY)
+    path.write_bytes(path.read_bytes()[:100])
+    check(path, NOT_COVERED, "broken")
 
 
 @pytest.mark.parametrize("text,words", [
     ("#!/nowhere/interpreter\n", "/nowhere/interpreter"), ("#!{self}\n", "without end"),
     ("#!/usr/bin/env -i cat\n", "clears the environment"),
-    ("no script\n", "neither"), ("", "neither"), ("#!\n", "neither")])
-def test_bad_script(check, work_dir, text, words):
+    ("no script\0\n", "neither"), ("#!/bin/sh\r\n", "carriage return"), ("#!{plain}\n", "Permission denied")])
+def test_bad_script(bin_dir, check, work_dir, text, words):
+    """Of which canal-run says the same."""
     path = work_dir / "script"
-    path.write_text(text.format(self=path))
+    (work_dir / "plain").touch(mode=0o644)
+    path.write_text(text.format(self=path, plain=work_dir / "plain"))
     path.chmod(0o755)
     check(path, NOT_COVERED, words)
+    run = subprocess.run([bin_dir / "canal-run", path], capture_output=True, text=True, timeout=20)
+    assert run.returncode == 126 and words in run.stderr
+
+
+@pytest.mark.parametrize("text", ["echo $0", "", "#!\n"])
+def test_script_without_interpreter(bin_dir, check, work_dir, canald, text):
+    """It is the shell's, as execvp(3) has it."""
+    path = work_dir / "script"
+    path.write_text(text)
+    path.chmod(0o755)
+    assert "(its interpreter is /bin/sh)" in check(path, COVERED)
+    run = subprocess.run([bin_dir / "canal-run", "--socket", canald.socket, path, "more"], capture_output=True, text=True,
+                         timeout=20)
+    assert (run.returncode, run.stdout) == (0, f"{path}\n" if text.startswith("echo") else ""), run
+
+
+@as_root
+@pytest.mark.parametrize("mode,status,words", [(0o4711, NOT_COVERED, "setuid"), (0o711, COVERED, "not looked at")])
+def test_not_readable(bin_dir, compiled, work_dir, mode, status, words):
+    """A program that may be executed and not read: by another user, because root reads all."""
+    path = compiled(EMPTY)
+    path.chmod(mode)
+    work_dir.chmod(0o711)
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", bin_dir / "canal-run", "--check", path],
+                          capture_output=True, text=True, timeout=20)
+    assert done.returncode == status and words in done.stdout, done
 
 
 def test_script_of_a_static_program(check, compiled, work_dir):
