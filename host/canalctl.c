@@ -137,7 +137,7 @@ struct options {
 
 static const struct command {
 	const char *name, *summary, *details;
-	const char *filters; /* which of the letters of filter_set() it knows */
+	const char *filters; /* which letters it knows */
 	void (*print)(const json_t *answer);
 } commands[] = {
 	{ "status", "guests, their sockets and counters, and canald itself",
@@ -215,33 +215,28 @@ static const struct command *command_find(const char *name)
 	return command;
 }
 
-/* Adds to the question what an option of `sockets` asks for. */
-static void filter_set(struct options *options, int letter)
+static void guest_take(json_t *question, const char *name)
 {
-	json_t *question = options->question;
+	if (json_object_get(question, "guest"))
+		errx(EXIT_USAGE, "--guest %s: there can be one, see 'canalctl sockets --help'",
+		     name);
+	if (json_object_set_new(question, "guest", json_string(name)) < 0)
+		errx(EXIT_USAGE, "--guest: no guest can have such a name, see 'canalctl status'");
+}
 
-	switch (letter) {
-	case 'g':
-		if (json_object_set_new(question, "guest", json_string(optarg)) < 0)
-			errx(EXIT_USAGE, "--guest: no guest can have such a name, see 'canalctl "
-					 "status'");
-		break;
-	case 'l':
+/* Adds to the question what the options of `sockets` ask for. */
+static void filters_ask(json_t *question, const char *filters)
+{
+	bool v4 = strchr(filters, '4'), v6 = strchr(filters, '6');
+
+	if (strchr(filters, 'l'))
 		json_object_set_new(question, "listening", json_true());
-		break;
-	case 't':
+	if (strchr(filters, 't'))
 		json_object_set_new(question, "tcp", json_true());
-		break;
-	case 'u':
+	if (strchr(filters, 'u'))
 		json_object_set_new(question, "udp", json_true());
-		break;
-	case '4':
-		json_object_set_new(question, "family", json_string("inet"));
-		break;
-	case '6':
-		json_object_set_new(question, "family", json_string("inet6"));
-		break;
-	}
+	if (v4 != v6)
+		json_object_set_new(question, "family", json_string(v4 ? "inet" : "inet6"));
 }
 
 __attribute__((noreturn)) static void option_bad(char **argv, int result)
@@ -276,7 +271,8 @@ static void option_take(struct options *options, int letter, char **argv, char *
 	default:
 		if (!strchr(filters, letter))
 			filters[strlen(filters)] = (char)letter;
-		filter_set(options, letter);
+		if (letter == 'g')
+			guest_take(options->question, optarg);
 	}
 }
 
@@ -320,6 +316,7 @@ static void options_parse(int argc, char **argv, struct options *options)
 		errx(EXIT_USAGE, "%s: 'canalctl %s' needs no argument, see 'canalctl %s --help'",
 		     argv[optind + 1], options->command->name, options->command->name);
 	filters_check(options->command, filters);
+	filters_ask(options->question, filters);
 	json_object_set_new(options->question, "cmd", json_string(options->command->name));
 }
 

@@ -17,6 +17,7 @@
  * Failure: one line that says what and what to do, and exit status 1.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -325,6 +326,18 @@ static int workers_start(void)
 	return error;
 }
 
+/* What is logged goes into no socket, whatever canald was started with. */
+static void descriptors_fill(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 /* Writes to pipes and sockets that nobody reads are told by errno. */
 static void signals_ignore(void)
 {
@@ -373,6 +386,7 @@ int main(int argc, char **argv)
 	int error;
 
 	options_parse(argc, argv);
+	descriptors_fill();
 	stats_start();
 	limits_raise();
 	signals_ignore();

@@ -70,11 +70,11 @@ class Repl:
 class Network:
     """A canald with the guests of a configuration."""
 
-    def __init__(self, bin_dir, work_dir, programs, config, options=()):
+    def __init__(self, bin_dir, work_dir, programs, config, options=(), prefix=()):
         self.bin_dir, self.work_dir, self.programs = bin_dir, work_dir, programs
         path = work_dir / "canald.conf"
         path.write_text(config)
-        self.canald = harness.Canald(bin_dir, work_dir, ["--config", path, *options])
+        self.canald = harness.Canald(bin_dir, work_dir, ["--config", path, *options], prefix)
 
     def __call__(self, name):
         return Repl(self.programs, self.bin_dir, self.work_dir / f"{name}.sock")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """canald with guests of its own, for who runs it: what it tells, ports that are taken, limits, its unit, its file."""
 
+import json
 import shutil
 import socket
 
@@ -33,6 +34,36 @@ def test_ports_and_status(net, published):
     assert [(g["name"], g["channels"]) for g in status["configured"]] == [
         ("web1", 1), ("web2", 0), ("shut", 0)]
     assert "web1" in net.ports() and "10.77.0.2:53" in net.ports()
+
+
+def members(value):
+    """The names of all members of a JSON value, but for the reasons of `broken`."""
+    if isinstance(value, list):
+        return set().union(*map(members, value))
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*(members(inner) for name, inner in value.items() if name != "broken"))
+
+
+def test_members_of_manual(net):
+    """canalctl(1) names each member of canald's answers."""
+    guest = net("web1")
+    guest("l = listener('0.0.0.0', 80); u = udp(); u.bind(('10.77.0.2', 53))")
+    guest("c = client('127.0.0.1', 80)")
+    answers = [net.canald.status(), net.ports("--json")]
+    sockets = net.programs.run([net.bin_dir / "canalctl", "-s", net.canald.socket, "sockets", "-j"], status=0)
+    manual = (HERE.parents[1] / "docs" / "man" / "canalctl.1").read_text().split(".Ss JSON")[1]
+    described = {word for line in manual.splitlines() if line.startswith(".Va ") for word in line[4:].split(" , ")}
+    described = {word.rstrip(" ,.") for word in described}
+    assert members([*answers, json.loads(sockets.stdout)]) <= described
+
+
+def test_standard_descriptors_are_closed(bin_dir, work_dir, programs, config):
+    """canald's log goes into none of its sockets, and so not to a guest."""
+    prefix = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    network = Network(bin_dir, work_dir, programs, config, prefix=prefix)
+    assert [network.canald.fds()[str(fd)] for fd in range(3)] == 3 * ["/dev/null"]
+    network.canald.stop()
 
 
 def test_host_port_taken(bin_dir, work_dir, programs, config, published):

@@ -286,6 +286,10 @@ def test_guests(programs, bin_dir, work_dir):
         assert sorted((row["guest"], row["local"]) for row in both) == [
             ("web1", "0.0.0.0:80"), ("web1", "10.77.0.2:81"),
             ("web2", "0.0.0.0:80"), ("web2", "10.77.0.3:81")]
+        assert json.loads(canalctl("-j46tu").stdout)["sockets"] == both
+        assert json.loads(canalctl("-j6").stdout)["sockets"] == []
+        twice = canalctl("--guest", "web1", "--guest", "web2")
+        assert twice.returncode == 2 and "there can be one" in twice.stderr
         one = json.loads(canalctl("--json", "--guest", "web2").stdout)["sockets"]
         assert [row for row in both if row["guest"] == "web2"] == one
         assert {row["pid"] for row in one} == {running["web2"].pid}
