@@ -8,8 +8,9 @@
  * Invariants
  *	1. What canald did not send is shown as nothing: it may be older or newer.
  *
- * Failure: none; ctl_table.c ends the program without memory.
+ * Failure: the program ends without memory.
  */
+#include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,28 +175,53 @@ static void add_published(struct table *table, const json_t *list)
 	table_add(table, "%s", len ? text : "-");
 }
 
+static void add_port(struct table *table, const json_t *port)
+{
+	table_add(table, "%s", text_of(port, "guest"));
+	table_add(table, "%s", text_of(port, "proto"));
+	table_add(table, "%s", text_of(port, "local"));
+	add_published(table, json_object_get(port, "published"));
+	table_add(table, "%s", text_of(port, "state"));
+	add_number(table, number_of(port, "queue"));
+	if (json_object_get(port, "pid"))
+		table_add(table, "%s,pid=%" JSON_INTEGER_FORMAT, text_of(port, "command"),
+			  number_of(port, "pid"));
+	else
+		table_add(table, "%s", text_of(port, "error"));
+}
+
+/* By guest, protocol, port and address: the map has no order of its own. */
+static int port_order(const void *left, const void *right)
+{
+	const json_t *a = *(json_t *const *)left, *b = *(json_t *const *)right;
+	json_int_t port_a = number_of(a, "port"), port_b = number_of(b, "port");
+	int order = strcmp(text_of(a, "guest"), text_of(b, "guest"));
+
+	if (!order)
+		order = strcmp(text_of(a, "proto"), text_of(b, "proto"));
+	if (!order)
+		order = (port_a > port_b) - (port_a < port_b);
+	return order ? order : strcmp(text_of(a, "local"), text_of(b, "local"));
+}
+
 void print_ports(const json_t *answer)
 {
 	static const char *const head[] = { "Guest", "Proto", "Local",   "Published",
 					    "State", "Queue", "Program", NULL };
+	const json_t *list = json_object_get(answer, "ports");
+	size_t count = json_array_size(list);
+	json_t **ports = calloc(count + 1, sizeof(json_t *));
 	struct table table = { .columns = "lllllrl" };
-	json_t *port;
-	size_t i;
 
+	if (!ports)
+		err(EXIT_FAILURE, NULL);
+	for (size_t i = 0; i < count; i++)
+		ports[i] = json_array_get(list, i);
+	qsort(ports, count, sizeof(json_t *), port_order);
 	add_texts(&table, head);
-	json_array_foreach(json_object_get(answer, "ports"), i, port) {
-		table_add(&table, "%s", text_of(port, "guest"));
-		table_add(&table, "%s", text_of(port, "proto"));
-		table_add(&table, "%s", text_of(port, "local"));
-		add_published(&table, json_object_get(port, "published"));
-		table_add(&table, "%s", text_of(port, "state"));
-		add_number(&table, number_of(port, "queue"));
-		if (json_object_get(port, "pid"))
-			table_add(&table, "%s,pid=%" JSON_INTEGER_FORMAT, text_of(port, "command"),
-				  number_of(port, "pid"));
-		else
-			table_add(&table, "%s", text_of(port, "error"));
-	}
+	for (size_t i = 0; i < count; i++)
+		add_port(&table, ports[i]);
+	free(ports);
 	table_print(&table);
 }
 

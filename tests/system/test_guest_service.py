@@ -33,7 +33,9 @@ def test_ports_and_status(net, published):
     assert [g["name"] for g in status["guests"]] == ["web1"]
     assert [(g["name"], g["channels"]) for g in status["configured"]] == [
         ("web1", 1), ("web2", 0), ("shut", 0)]
-    assert "web1" in net.ports() and "10.77.0.2:53" in net.ports()
+    lines = [line.split()[:3] for line in net.ports().splitlines()[1:]]
+    assert ["web1", "udp", "10.77.0.2:53"] in lines
+    assert lines == sorted(lines, key=lambda row: (*row[:2], int(row[2].rsplit(":", 1)[1]), row[2]))
 
 
 def members(value):
