@@ -104,7 +104,8 @@ int config_set(struct settings *s, const char *name, const char *value, const ch
 
 /* To stderr; with sd-daemon priority prefixes when that is the journal. Never payload. */
 void host_log(int priority, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* For what @guest can trigger (NULL: any of them): at most a few of each per second, then a summary. */
+/* For what a guest can trigger: at most a few of each per second, then a summary. @guest is its
+ * name, where the guest has it (NULL: any of them). */
 void host_log_limited(const char *guest, int priority, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
