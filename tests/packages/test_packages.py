@@ -120,8 +120,9 @@ def test_fields(debs):
     assert re.search(r"libc6 .*", field(debs["canal-guest"], "Depends"))
     for needed in ("liburing2", "liburcu8", "libsystemd0", "libjansson4"):
         assert needed in field(debs["canal-host"], "Depends")
-    for path in debs.values():
+    for name, path in debs.items():
         assert field(path, "Maintainer") and field(path, "Description")
+        assert f"./usr/share/doc/{name}/copyright\n" in command("dpkg-deb", "-c", path)
 
 
 def test_all_is_configured(root, installed):
