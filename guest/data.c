@@ -61,6 +61,29 @@ __attribute__((noinline)) void data_post(uint32_t op, uint32_t n)
 	(void)channel_post(&the_channel, &inr);
 }
 
+/*
+ * It may have published a position and died before the host knew, or with the flag in
+ * its hand by which the host asks to be told: then nobody else would tell.
+ */
+void lock_taken_over(const uint32_t *lock)
+{
+	const uint8_t *at = (const uint8_t *)lock;
+	struct channel *ch = &the_channel;
+	struct canal_sock *s;
+	uint64_t n;
+
+	if (!ch->sock || at < ch->sock)
+		return;
+	n = (uint64_t)(at - ch->sock) / ch->sock_stride;
+	if (n >= ch->sock_count)
+		return; /* of a set */
+	s = channel_sock(ch, (uint32_t)n);
+	if (lock == &s->tx.tx_lock)
+		data_post(CANAL_INR_TX, (uint32_t)n);
+	if (lock == &s->rx.rx_lock)
+		data_post(CANAL_INR_RX, (uint32_t)n);
+}
+
 /* This process has a descriptor of it. */
 static bool is_held(const struct canal_sock *s)
 {

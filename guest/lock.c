@@ -128,12 +128,15 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 
 		if (holder == me)
 			return false;
-		/* K1 acquire; a dead holder's stores are all done */
-		if (!holder ? canal_cas(lock, 0u, me)
-			    : i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
-				      holder_is_dead(holder, me, &strange) &&
-				      canal_cas(lock, holder, me))
+		/* K1 acquire */
+		if (!holder && canal_cas(lock, 0u, me))
 			return true;
+		/* K1 acquire; a dead holder's stores are all done */
+		if (holder && i > LOCK_LOOKS && i % LOCK_YIELDS == 0 &&
+		    holder_is_dead(holder, me, &strange) && canal_cas(lock, holder, me)) {
+			lock_taken_over(lock);
+			return true;
+		}
 		if (i < LOCK_LOOKS)
 			canal_relax();
 		else if (i < LOCK_LOOKS + 16 * LOCK_YIELDS)
@@ -164,6 +167,6 @@ void lock_forget(uint32_t *lock)
 {
 	uint32_t me = lock_me();
 
-	if (canal_read_once(lock) == me)
-		(void)canal_cas(lock, me, 0u);
+	if (canal_read_once(lock) == me && canal_cas(lock, me, 0u))
+		lock_taken_over(lock);
 }

@@ -10,6 +10,8 @@
  *  1. What a lock protects is consistent after each single store, because
  *     only publishing a position makes work visible. So the lock of a holder
  *     that died can be taken over as it is.
+ *  2. Telling the host of a position is done under the lock, too. So whoever takes a
+ *     lock over knows that this may not have been done.
  *
  * Ownership and threads: any thread. A signal handler that interrupts a holder
  * and comes for the same lock is told so by lock_enter() and goes away again.
@@ -32,6 +34,8 @@ extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec"), vis
 uint32_t lock_learn_self(void);
 /* The slow part of lock_enter(). */
 bool lock_contend(uint32_t *lock, uint32_t me);
+/* Who took @lock over from a dead holder tells the host what that one may not have told. */
+void lock_taken_over(const uint32_t *lock);
 
 static inline uint32_t lock_me(void)
 {

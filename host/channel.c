@@ -376,6 +376,24 @@ static void release_sockets(struct channel *ch)
 			sock_release(ch->socks[i]);
 }
 
+/*
+ * Who was killed under the lock of a FIFO may have taken the flag by which we asked to be
+ * told, and told nothing: nobody else would. The lock is his until another one comes.
+ */
+static void look_for_untold(struct channel *ch)
+{
+	for (uint32_t i = 0; i < ch->shape.socks; i++) {
+		struct sock *s = ch->socks[i];
+
+		if (!s || s->dead || s->given)
+			continue;
+		if (canal_read_once(&s->shared->tx.tx_lock))
+			sock_mark_tx(s);
+		if (canal_read_once(&s->shared->rx.rx_lock))
+			sock_rx_resume(s);
+	}
+}
+
 void channel_drop_client(struct client *c)
 {
 	struct channel *ch = c->channel;
@@ -388,8 +406,10 @@ void channel_drop_client(struct client *c)
 	linger_drop_client(ch, c->number);
 	release_waiters(ch, c->number);
 	release_sets(ch, c->number);
-	if (!ch->broken)
+	if (!ch->broken) {
 		sock_release_farless(ch, c->number);
+		look_for_untold(ch);
+	}
 	free(c);
 	if (cds_list_empty(&ch->clients)) {
 		ch->orphan = true;

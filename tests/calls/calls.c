@@ -10,7 +10,7 @@
 #include <arpa/inet.h>
 #include <stdarg.h>
 
-#define CASE_SECONDS 40
+#define CASE_SECONDS 150
 #define WAIT_MS 5000
 
 int family = AF_INET;

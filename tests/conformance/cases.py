@@ -16,7 +16,7 @@ def run_pair(programs, sides, canald, bin_dir, subject, family):
     with ours, theirs:
         def start(kind, name, end, argv):
             side = harness.Side(kind, programs, canald if kind == "canal" else None)
-            return side.start([bin_dir / name, *argv], {"CONFORMANCE_PEER": str(end.fileno()), "CASE_SECONDS": "30",
+            return side.start([bin_dir / name, *argv], {"CONFORMANCE_PEER": str(end.fileno()), "CASE_SECONDS": "100",
                                                                 "CASE_WAIT_MS": "5000"},
                               pass_fds=(end.fileno(),))
         peer = start(sides[1], "conformance_peer", theirs, [])

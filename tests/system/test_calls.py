@@ -26,7 +26,7 @@ SERVICES = {
     "epoll-no_join": ["--engine", "epoll", "--no-join"],
 }
 SOURCES = harness.HERE.parent / "calls"
-RUN_SECONDS = 60
+RUN_SECONDS = 100
 
 
 def start_service(bin_dir, session_dir, name, options):

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""A child that is killed in the middle of a send, when it has not told canald yet: the connection goes on.
+
+canald is stopped, so that the child stays there: in its first message to canald at all, or behind a full ring.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+import pytest
+
+import harness
+from harness import PYTHON
+
+pytestmark = pytest.mark.canal_only
+SECONDS = 20
+# A joined child has asked canald for something before, and another one fills the ring with what nobody waits for.
+SENDER = """
+import mmap, os, signal, socket, sys, time
+how = sys.argv[1]
+listener = socket.create_server(("127.0.0.1", 0))
+a = socket.create_connection(listener.getsockname())
+b = listener.accept()[0]
+posted = mmap.mmap(-1, 8)
+go, gone = os.pipe()
+
+def begin(work):
+    pid = os.fork()
+    if pid:
+        return pid
+    if how == "joined":
+        socket.create_server(("127.0.0.1", 0)).close()
+    print("ready", flush=True)
+    os.read(go, 1)
+    work()
+    os._exit(0)
+
+def fill():
+    while True:
+        a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, posted[0] & 1)
+        posted[0] = posted[0] + 1 & 255
+
+def send():
+    before = -1
+    while how == "joined" and before != posted[0]:
+        before = posted[0]
+        time.sleep(0.2)
+    print("it sends", flush=True)
+    a.send(b"of the child")
+    print("it has sent", flush=True)
+
+child = begin(send)
+filler = begin(fill) if how == "joined" else 0
+print("pids", child, filler, "of them", flush=True)
+sys.stdin.readline()
+os.write(gone, b"xx")
+sys.stdin.readline()
+if how == "unjoined":
+    os.waitpid(child, 0)
+    a.send(b", of its parent")
+print("came:", b.recv(100).decode(), flush=True)
+"""
+
+
+def asleep(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.fixture
+def service(bin_dir, work_dir):
+    canald = harness.Canald(bin_dir, work_dir)
+    try:
+        yield canald
+        canald.wait_no_leak()
+        canald.stop()
+    finally:
+        canald.program.kill()
+
+
+@pytest.mark.parametrize("how", ["unjoined", "joined"])
+def test_in_the_middle_of_a_send(service, programs, how):
+    program = harness.Side("canal", programs, service).start([PYTHON, "-c", SENDER, how], stdin=subprocess.PIPE)
+    program.wait_printed("of them\n", SECONDS)
+    child, filler = map(int, re.search(r"pids (\d+) (\d+)", program.stdout).groups())
+    program.wait_until(lambda: program.stdout.count("ready") == 1 + bool(filler), "children", SECONDS)
+
+    def go_on():
+        program.popen.stdin.write(b"\n")
+        program.popen.stdin.flush()
+    service.program.send_signal(signal.SIGSTOP)
+    go_on()
+    program.wait_printed("it sends\n", SECONDS)
+    looks = iter(range(1000))
+    program.wait_until(lambda: asleep(child) and next(looks) > 10, "child that waits for canald", SECONDS)
+    for pid in filter(None, (child, filler)):
+        os.kill(pid, signal.SIGKILL)
+    service.program.send_signal(signal.SIGCONT)
+    assert "it has sent" not in program.stdout, "it did not wait: nothing is shown"
+    go_on()
+    program.wait_printed("came: of the child", SECONDS)
+    assert program.wait(SECONDS) == 0, program.describe()
