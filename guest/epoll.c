@@ -131,7 +131,7 @@ static void nest(struct epoll_set *inner, int inner_fd)
 	inner->nested_fd = inner_fd;
 	inner->nested = true;
 	if (is_shared(inner) && !(set_is_foreign(inner) && member_adopt(inner, inner_fd) < 0))
-		set_nest(inner, inner_fd);
+		set_nest(inner, inner_fd, SET_NESTED);
 }
 
 /*
@@ -311,7 +311,7 @@ static bool has_kernel(const struct epoll_set *es)
 	const struct canal_set *set = set_shared(es);
 
 	/* Other processes add to the kernel's instance unseen. */
-	return canal_read_once(&es->kernel) || canal_read_once(&set->flags) & SET_NESTED ||
+	return canal_read_once(&es->kernel) || canal_read_once(&set->flags) & SET_WATCHED ||
 	       canal_read_once(&set->refs) > 1;
 }
 
@@ -324,7 +324,7 @@ static bool kernel_due(struct epoll_set *es, int max)
 	if (!has_kernel(es) && !canal_read_once(&es->twins))
 		return calls % ALIVE_EVERY == 0;
 	return calls % (max < NARROW ? KERNEL_EVERY_NARROW : KERNEL_EVERY) == 0 ||
-	       canal_read_once(&set_shared(es)->flags) & SET_NESTED;
+	       canal_read_once(&set_shared(es)->flags) & SET_WATCHED;
 }
 
 /* --- epoll_wait ----------------------------------------------------------- */
@@ -539,6 +539,8 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 		if (n < 0)
 			return n;
 	}
+	if (unlikely(es->polled) && epoll_polls_over())
+		set_polls_over(es);
 	wait_arrival(&the_channel);
 	for (;;) {
 		n = look_once(es, epfd, ev, max, waits);
@@ -560,16 +562,41 @@ bool epoll_is_ours(int fd)
 	return is_shared(es_of(fd));
 }
 
+/* Calls of poll and select with an instance that has no part in the region; too high for
+ * good if one was cancelled. */
+static uint32_t early_polls;
+__thread bool epoll_watching; /* this thread is in one */
+
 bool epoll_watched(int fd)
 {
 	struct epoll_set *es = es_of(fd);
 
-	if (es && !es->nested && !is_shared(es)) {
-		es->nested_fd = fd;
-		/* E3 store-load: the mark before the look at the number; pairs with set_make() */
-		canal_store_fence(&es->nested, true);
+	if (es && !is_shared(es)) {
+		if (!epoll_watching)
+			(void)canal_fetch_add(&early_polls, 1u);
+		epoll_watching = true;
+		/* E3 store-load: count and mark before the look at the number; pairs with
+		 * set_make() */
+		canal_store_fence(&es->polled, true);
 	}
 	return is_shared(es);
+}
+
+void epoll_unwatch(void)
+{
+	epoll_watching = false;
+	(void)canal_fetch_add(&early_polls, -1u);
+}
+
+bool epoll_polls_over(void)
+{
+	return !canal_read_once(&early_polls);
+}
+
+void epoll_polls_after_fork(void)
+{
+	canal_write_once(&early_polls, 0u);
+	epoll_watching = false;
 }
 
 bool epoll_peek(int epfd, enum set_when when)

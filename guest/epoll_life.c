@@ -227,7 +227,9 @@ int set_make(struct epoll_set *es, int epfd)
 	 */
 	canal_store_fence(&es->number, number);
 	if (es->nested)
-		set_nest(es, epfd);
+		set_nest(es, epfd, SET_NESTED);
+	if (es->polled)
+		set_nest(es, epfd, SET_POLLED);
 	early_wake(es, epfd);
 	return 0;
 }

@@ -56,8 +56,11 @@ static struct member *parted_first, *parted_last; /* see parted() */
 void epoll_after_fork(void)
 {
 	canal_write_once(&table_lock, 0u);
-	for (struct epoll_set *es = NULL; (es = member_set_next(es));)
+	epoll_polls_after_fork();
+	for (struct epoll_set *es = NULL; (es = member_set_next(es));) {
 		canal_write_once(&es->early, 0u); /* threads that are not here */
+		es->polled = false;
+	}
 }
 
 static void fork_handler_set(void)

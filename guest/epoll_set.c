@@ -270,7 +270,7 @@ static bool pass_on(struct canal_set *set, bool more)
 {
 	uint32_t *armed = armed_of(set);
 
-	if (!set->sleepers && !(set->flags & SET_NESTED)) {
+	if (!set->sleepers && !(set->flags & SET_WATCHED)) {
 		if (canal_read_once(armed))
 			canal_disarm(armed);
 		return false;
@@ -278,7 +278,7 @@ static bool pass_on(struct canal_set *set, bool more)
 	if (!canal_read_once(armed))
 		canal_arm(armed); /* S1: before the look at set->ready */
 	return more || canal_read_once(&set->ready) ||
-	       ((set->flags & SET_NESTED) && set->first != CANAL_NONE);
+	       ((set->flags & SET_WATCHED) && set->first != CANAL_NONE);
 }
 
 /* --- collecting ----------------------------------------------------------- */
@@ -343,19 +343,29 @@ bool set_peek(struct epoll_set *es, int epfd, enum set_when when)
 	return ready;
 }
 
-void set_nest(struct epoll_set *es, int epfd)
+void set_nest(struct epoll_set *es, int epfd, uint32_t flag)
 {
 	struct canal_set *set = set_shared(es);
 	bool nudge;
 
 	lock_take(&set->lock);
-	set->flags |= SET_NESTED;
+	set->flags |= flag;
 	pushes_take(set);
 	(void)ready_first(set); /* what is left in the list is ready */
 	nudge = pass_on(set, false);
 	lock_drop(&set->lock);
 	if (nudge)
 		set_nudge(es, epfd);
+}
+
+void set_polls_over(struct epoll_set *es)
+{
+	struct canal_set *set = set_shared(es);
+
+	lock_take(&set->lock);
+	set->flags &= ~SET_POLLED;
+	lock_drop(&set->lock);
+	es->polled = false;
 }
 
 bool set_is_idle(struct epoll_set *es)
@@ -396,7 +406,7 @@ static bool enlist(struct canal_set *set, uint32_t n)
 	struct canal_sub *sub = sub_at(n);
 
 	sub->flags |= SUB_FORCED;
-	if (set->sleepers || (set->flags & SET_NESTED)) {
+	if (set->sleepers || (set->flags & SET_WATCHED)) {
 		if (!look(sub)) {
 			unmute(sub);
 			return false;

@@ -29,7 +29,8 @@ struct epoll_set {
 	uint32_t early; /* threads that began to sleep before the set was made */
 	uint32_t rouse; /* how often those may still be woken */
 	int nested_fd;  /* the number that was given then */
-	bool nested;    /* somebody watches this epoll descriptor */
+	bool nested;    /* another epoll instance watches this one */
+	bool polled;    /* a poll() or select() of it may have begun before the set was made */
 	bool nests;     /* it watches, or did, other epoll descriptors */
 	bool edges;     /* something of the kernel's is told of once only: EPOLLET, EPOLLONESHOT */
 	bool dead;      /* canald's end was told to all members */
@@ -55,6 +56,8 @@ struct member {
 /* canal_set.flags */
 #define SET_NESTED 1u /* stays armed, and readable for the kernel while ready */
 #define SET_SHARED 2u /* more than one process has it, or had */
+#define SET_POLLED 4u /* as SET_NESTED, while who polled it before may still be there */
+#define SET_WATCHED (SET_NESTED | SET_POLLED)
 
 /* canal_sub.flags, under the set's lock. SEEN: what the last look saw. */
 #define SUB_LISTED 1u /* in the set's ready list */
@@ -134,7 +137,9 @@ int set_collect(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
 		enum set_when when);
 /* The same for somebody who watches the epoll descriptor: takes nothing. */
 bool set_peek(struct epoll_set *es, int epfd, enum set_when when);
-void set_nest(struct epoll_set *es, int epfd);
+void set_nest(struct epoll_set *es, int epfd, uint32_t flag);
+/* Who polled it before it was made is gone. */
+void set_polls_over(struct epoll_set *es);
 /* Nothing is ready. Nobody is woken for it: set_settle() and set_peek() follow. */
 bool set_is_idle(struct epoll_set *es);
 void set_enlist_all(struct epoll_set *es);
@@ -178,6 +183,13 @@ void epoll_twin(int epfd, int op, int fd, struct epoll_event *ev);
 bool epoll_is_ours(int fd);
 /* The same; and where it has none yet, who waits for it in the kernel will hear of one. */
 bool epoll_watched(int fd);
+/* Behind a call of poll or select, which asked that. */
+void epoll_unwatch(void);
+extern __thread bool epoll_watching
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+/* Nobody is in a poll() that began before its set was made. */
+bool epoll_polls_over(void);
+void epoll_polls_after_fork(void);
 bool epoll_peek(int epfd, enum set_when when);
 void epoll_settle(int epfd);
 

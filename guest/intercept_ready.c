@@ -8,6 +8,7 @@
 #include <limits.h>
 
 #include "deadline.h"
+#include "epoll_set.h"
 #include "intercept.h"
 #include "user.h"
 
@@ -31,6 +32,14 @@ static const struct timespec *from_ms(int ms, struct timespec *ts)
 	ts->tv_sec = ms / MS_PER_S;
 	ts->tv_nsec = (long)(ms % MS_PER_S) * NS_PER_MS;
 	return ts;
+}
+
+/* Behind a call that may have looked for who is ours. */
+static inline int over(int ret)
+{
+	if (unlikely(epoll_watching))
+		epoll_unwatch();
+	return ret;
 }
 
 /* The kernel says what is wrong with such an array. */
@@ -73,8 +82,8 @@ EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 	if (likely(ready))
 		return ready;
 	if (!ready_poll_ours(fds, count))
-		return real(poll)(fds, count, timeout);
-	return give(ready_poll(fds, count, from_ms(timeout, &ts), NULL));
+		return over(real(poll)(fds, count, timeout));
+	return over(give(ready_poll(fds, count, from_ms(timeout, &ts), NULL)));
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
@@ -91,8 +100,8 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeou
 	if (likely(ready))
 		return ready;
 	if (!ready_poll_ours(fds, count))
-		return real(ppoll)(fds, count, timeout, mask);
-	return give(ready_poll(fds, count, timeout, mask));
+		return over(real(ppoll)(fds, count, timeout, mask));
+	return over(give(ready_poll(fds, count, timeout, mask)));
 }
 
 /* Too small an array: libc's own check tells and ends the program. */
@@ -121,17 +130,17 @@ EXPORT int select(int n, fd_set *rd, fd_set *wr, fd_set *ex, struct timeval *tim
 
 	if (!canal_read_once(&fd_table_len) || are_bad(n, rd, wr, ex) ||
 	    !ready_select_ours(n, rd, wr, ex))
-		return real(select)(n, rd, wr, ex, timeout);
+		return over(real(select)(n, rd, wr, ex, timeout));
 	if (!timeout)
-		return give(ready_select(n, rd, wr, ex, NULL, NULL, &left));
+		return over(give(ready_select(n, rd, wr, ex, NULL, NULL, &left)));
 	if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
-		return give(-EINVAL);
+		return over(give(-EINVAL));
 	ts.tv_sec = timeout->tv_sec + timeout->tv_usec / US_PER_S;
 	ts.tv_nsec = timeout->tv_usec % US_PER_S * NS_PER_US;
 	ret = ready_select(n, rd, wr, ex, &ts, NULL, &left);
 	timeout->tv_sec = left.tv_sec;
 	timeout->tv_usec = left.tv_nsec / NS_PER_US;
-	return give(ret);
+	return over(give(ret));
 }
 
 EXPORT int pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct timespec *timeout,
@@ -143,8 +152,8 @@ EXPORT int pselect(int n, fd_set *rd, fd_set *wr, fd_set *ex, const struct times
 
 	if (!canal_read_once(&fd_table_len) || are_bad(n, rd, wr, ex) ||
 	    !ready_select_ours(n, rd, wr, ex))
-		return real(pselect)(n, rd, wr, ex, timeout, mask);
-	return give(ready_select(n, rd, wr, ex, timeout, mask, &left));
+		return over(real(pselect)(n, rd, wr, ex, timeout, mask));
+	return over(give(ready_select(n, rd, wr, ex, timeout, mask, &left)));
 }
 
 static bool is_set(int fd)

@@ -137,10 +137,78 @@ static void select_before_member(void)
 	early_watches(wait_in_select);
 }
 
+static int eventfds(void)
+{
+	char path[64], text[64];
+	int count = 0;
+
+	for (int fd = 0; fd < 4096; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		memset(text, 0, sizeof(text));
+		if (readlink(path, text, sizeof(text) - 1) > 0)
+			count += strstr(text, "eventfd") != NULL;
+	}
+	return count;
+}
+
+static int polls_for_a_moment(int set)
+{
+	struct pollfd p = { .fd = set, .events = POLLIN };
+
+	return poll(&p, 1, 20);
+}
+
+/*
+ * Who polled an empty set, and is not there any more, needs no wake-up in the kernel:
+ * nothing is made for it.
+ */
+static void polls_that_are_over(void)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = 42 };
+	int fd = connected(1), set = NEED(epoll_create1(0)), before = eventfds();
+	struct early e;
+	char c;
+
+	TELL(poll(&(struct pollfd){ .fd = set, .events = POLLIN }, 1, 0));
+	early_begin(&e, set, polls_for_a_moment);
+	say("%d", early_end(&e));
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	for (int i = 0; i < 3; i++) {
+		peer_must("send 1 0 x");
+		TELL(epoll_wait(set, &event, 1, 5000));
+		TELL(epoll_wait(set, &event, 1, 0));
+		TELL(poll(&(struct pollfd){ .fd = set, .events = POLLIN }, 1, 0));
+		TELL(recv(fd, &c, 1, 0));
+		TELL(epoll_wait(set, &event, 1, 0));
+	}
+	say("new eventfds: %d", eventfds() - before);
+}
+
+/* It sleeps in the kernel still, and others take what comes. */
+static void poll_that_goes_on(void)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = 42 };
+	int fd = connected(1), other = connected(2), set = NEED(epoll_create1(0));
+	struct early e;
+
+	early_begin(&e, set, wait_in_poll);
+	event.events = 0;
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, other, &event));
+	for (int i = 0; i < 3; i++)
+		TELL(epoll_wait(set, &event, 1, 0));
+	event.events = EPOLLIN;
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+	TELL(epoll_wait(set, &event, 1, 0));
+	peer_must("send 1 0 x");
+	say("%d", early_end(&e));
+}
+
 const struct call_case cases[] = {
 	{ "sleepers_first", sleepers_first },
 	{ "sleeper_before_listener", sleeper_before_listener },
 	{ "poll_before_member", poll_before_member },
 	{ "select_before_member", select_before_member },
+	{ "polls_that_are_over", polls_that_are_over },
+	{ "poll_that_goes_on", poll_that_goes_on },
 };
 const size_t case_count = COUNT(cases);
