@@ -274,6 +274,8 @@ int wait_slot_until(struct channel *ch, struct waiter *w, bool (*ready)(void *),
 		    int64_t deadline);
 /* A short sleep for where nobody would wake us; 0 or -EINTR. */
 int wait_nap(int64_t ns);
+/* How long one who has no wait slot naps before it looks again, after a nap of @nap; 0: its first. */
+int64_t wait_longer(int64_t nap);
 
 /* Remembers that @s holds a TX chunk, for the trim before the next sleep. */
 void wait_note_tx(struct canal_sock *s);

@@ -34,11 +34,10 @@
 
 /* Looking at more than these is slower than sleeping. */
 #define SPIN_SOCKETS 16
-/* Between looks of one who has no wait slot. */
-#define POOR_NAP_NS 200000
 
 /* One call. */
 struct look {
+	int64_t nap;        /* the last one of who has no wait slot */
 	struct pollfd *fds; /* the program's, or made from its sets */
 	uint32_t count;
 	bool select;
@@ -376,7 +375,8 @@ static int sleep_armed(struct look *l, struct channel *ch, const struct waiter *
 static int sleep_poorly(struct look *l, int64_t deadline, const sigset_t *mask, bool *ret_again)
 {
 	int64_t now = wait_now();
-	int64_t until = deadline - now > POOR_NAP_NS ? now + POOR_NAP_NS : deadline;
+	int64_t nap = l->nap = wait_longer(l->nap);
+	int64_t until = deadline - now > nap ? now + nap : deadline;
 	struct timespec ts;
 	int n;
 

@@ -38,8 +38,10 @@
 #define CROWDED_WAITS 256
 /* Every so many waits spin to the full, to see whether it pays again. */
 #define SPIN_PROBE 16
-/* Between looks of one who has no slot. */
+/* Between looks of one who has no slot: at first, and at most. A thousand of them that looked
+ * as often as at first would leave nobody else a core. */
 #define POOR_NAP_NS 200000
+#define POOR_NAP_MOST_NS 20000000
 /* Slots whose bells a forked child closes; the wire has no more. */
 #define WAIT_SLOTS 1024
 /* Handlers on top of each other whose slots are given back when one jumps out. */
@@ -70,6 +72,13 @@ int64_t wait_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
+}
+
+int64_t wait_longer(int64_t nap)
+{
+	if (!nap)
+		return POOR_NAP_NS;
+	return nap + nap / 2 < POOR_NAP_MOST_NS ? nap + nap / 2 : POOR_NAP_MOST_NS;
 }
 
 int wait_nap(int64_t ns)
@@ -392,7 +401,8 @@ static bool spin(uint32_t looks, uint32_t yields, bool (*ready)(void *), void *a
 			return true;
 		canal_relax();
 	}
-	if (!yields || spin_crowded)
+	/* behind a filter there is no yield, nor the clock: SECCOMP_MODE_STRICT takes that, too */
+	if (!yields || spin_crowded || sys_filtered)
 		return ready(arg);
 	now = wait_now();
 	for (uint32_t i = 0; i < yields; i++) {
@@ -500,9 +510,17 @@ static int wait_result(int err, bool (*ready)(void *), void *arg)
 	return err && !(err == -EINTR && hold_is_on()) && ready(arg) ? 0 : err;
 }
 
+static int nap_until(int64_t nap, int64_t deadline)
+{
+	int64_t left = deadline == WAIT_FOREVER ? nap : deadline - wait_now();
+
+	return wait_nap(left < 0 ? 0 : left < nap ? left : nap);
+}
+
 /* For who gets no wait slot. */
 static int sleep_poorly(struct channel *ch, bool (*ready)(void *), void *arg, int64_t deadline)
 {
+	int64_t nap = 0;
 	int err = 0;
 
 	while (!ready(arg) && !err) {
@@ -511,7 +529,7 @@ static int sleep_poorly(struct channel *ch, bool (*ready)(void *), void *arg, in
 		else if (deadline != WAIT_FOREVER && wait_now() >= deadline)
 			err = -EAGAIN;
 		else
-			err = wait_nap(POOR_NAP_NS);
+			err = nap_until(nap = wait_longer(nap), deadline);
 	}
 	return wait_result(err, ready, arg);
 }

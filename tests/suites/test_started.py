@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs by how they are built and started: libraries that are bound deep, another C library."""
+"""Programs by how they are built and started: libraries that are bound deep, another C library, wrappers and confinements."""
 
 import pytest
 
@@ -7,8 +7,8 @@ import harness
 
 from harness import HERE
 
-SOURCE = HERE.parent / "suites/programs/watched.c"
-DEEP = HERE.parent / "suites/programs/deep.c"
+PROGRAMS = HERE.parent / "suites/programs"
+SOURCE, DEEP = PROGRAMS / "watched.c", PROGRAMS / "deep.c"
 ALLOW = {"CANAL_FALLBACK": "allow"}
 
 
@@ -65,3 +65,42 @@ def test_runpath(canal, deep):
     """A library without a path is found where the program says that it is: the loader sees who calls."""
     told = canal.run([deep / "deep", "libdeep.so"])
     assert told.stdout == "own -1\nsent 1\npassed 1\nback 1 x\n", told.describe()
+
+
+def test_strict(canal, canald, session_dir, programs_of_module):
+    """Behind SECCOMP_MODE_STRICT a connection goes on, with read() and write() alone."""
+    program = session_dir / "strict"
+    programs_of_module.run(["gcc", "-O1", "-o", program, PROGRAMS / "strict.c"])
+    with harness.Traffic(canald, 2 if canald else 0)(500 * 4096, connections=2):
+        told = canal.run([program])
+    assert told.stdout == "ended 0\n", told.describe()
+
+
+WRAPPERS = {
+    "bwrap": ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all"],
+    "cleared": ["env", "-i"],
+    "closed": ["sh", "-c", 'exec "$@" <&-', "sh"],
+    "gone": ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh"],
+    "namespaces": ["unshare", "--user", "--net", "--mount", "--pid", "--fork"],
+    "nobody": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+    "privileges": ["setpriv", "--no-new-privs"],
+    "script": ["script", "--quiet", "--return", "/dev/null", "--command"],
+    "session": ["setsid", "--wait", "nohup", "nice", "timeout", "50"],
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrapper(canal, native, canald, session_dir, programs_of_module, work_dir, wrapper):
+    """What starts a program in other circumstances leaves it under canal."""
+    program = session_dir / "watched"
+    if not program.exists():
+        programs_of_module.run(["gcc", "-O1", "-pthread", "-o", program, SOURCE])
+    if canald and wrapper == "nobody":
+        canald.socket.chmod(0o666)
+    before = WRAPPERS[wrapper]
+    command = [*before, f"{program} 5"] if wrapper == "script" else [*before, program, "5"]
+    if native.run(command, cwd=work_dir, status=None).stdout.strip() != "fine":
+        pytest.skip(f"{before[0]} does not work here")
+    with harness.Traffic(canald, 2 if canald else 0)(5 * 1000 * 2, connections=2):
+        told = canal.run(command, cwd=work_dir)
+    assert told.stdout.strip() == "fine", told.describe()
