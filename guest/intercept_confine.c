@@ -5,11 +5,13 @@
  * Purpose and rules: intercept.h.
  */
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "intercept.h"
 #include "limit_as.h"
+#include "resident.h"
 #include "sys.h"
 #include "user.h"
 
@@ -99,4 +101,13 @@ EXPORT int prctl(int option, ...)
 	if (ret < 0)
 		sys_filtered = filtered;
 	return ret;
+}
+
+EXPORT int mlockall(int flags)
+{
+	libcanal_init();
+	/* a region that is mapped later would be made and locked whole */
+	if (flags & MCL_FUTURE)
+		confine_prepare(true);
+	return (int)give(resident_all(flags));
 }

@@ -5,7 +5,7 @@ import pytest
 
 import harness
 
-from harness import HERE
+from harness import HERE, PYTHON
 
 PROGRAMS = HERE.parent / "suites/programs"
 SOURCE, DEEP = PROGRAMS / "watched.c", PROGRAMS / "deep.c"
@@ -99,8 +99,21 @@ def test_wrapper(canal, native, canald, session_dir, programs_of_module, work_di
         canald.socket.chmod(0o666)
     before = WRAPPERS[wrapper]
     command = [*before, f"{program} 5"] if wrapper == "script" else [*before, program, "5"]
-    if native.run(command, cwd=work_dir, status=None).stdout.strip() != "fine":
+    if native.run([*before, "true"], cwd=work_dir, status=None).returncode:
         pytest.skip(f"{before[0]} does not work here")
     with harness.Traffic(canald, 2 if canald else 0)(5 * 1000 * 2, connections=2):
         told = canal.run(command, cwd=work_dir)
     assert told.stdout.strip() == "fine", told.describe()
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_resident(canal, canald, native, when):
+    """A program that locks its memory has its own in it, and not the 556 MB that it shares with canald."""
+    argv = [PYTHON, PROGRAMS / "resident.py", when]
+    natively = native.run(argv, status=None)
+    if natively.returncode:
+        pytest.skip(natively.stderr)
+    with harness.Traffic(canald, 2 if canald else 0)(100_000, connections=4):
+        told = canal.run(argv)
+    for mine, theirs in zip(map(int, told.stdout.split()), map(int, natively.stdout.split())):
+        assert theirs * 0.7 < mine < theirs + (100 << 10), (told.stdout, natively.stdout)
