@@ -36,6 +36,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", f"seconds(n): longest run of a test (default {TEST_SECONDS})")
     config.addinivalue_line("markers", "canal_only: has no meaning with --canal-off")
+    config.addinivalue_line("markers", "ipv6: has no meaning without ::1, as what has it or family 6 as a parameter")
     config.addinivalue_line("markers", "patient: its name server may take its time (test_names.py)")
 
 
@@ -49,7 +50,16 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("middle_kind", kinds, ids=[f"{kind}_middle" for kind in kinds])
 
 
+def wants_ipv6(item):
+    params = getattr(item, "callspec", None) and item.callspec.params.values()
+    return item.get_closest_marker("ipv6") or "::1" in (params or ()) or "6" in (params or ())
+
+
 def pytest_collection_modifyitems(config, items):
+    if not harness.ipv6_works():
+        skip6 = pytest.mark.skip(reason="no IPv6 here")
+        for item in filter(wants_ipv6, items):
+            item.add_marker(skip6)
     if config.getoption("canal_off"):
         skip = pytest.mark.skip(reason="--canal-off")
         for item in items:

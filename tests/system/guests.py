@@ -110,7 +110,7 @@ socket = {work_dir}/web1.sock
 address = 10.77.0.2
 address6 = fd77::2
 publish = {published['web1']}:80
-publish = [::1]:{published['web6']}:81
+{f"publish = [::1]:{published['web6']}:81" if harness.ipv6_works() else ""}
 publish = {published['dns']}:53/udp
 host-alias = {ALIAS}
 

@@ -360,6 +360,8 @@ class Ports:
 
 def is_free(port):
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        if family == socket.AF_INET6 and not ipv6_works():
+            continue
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             with socket.socket(family, kind) as probe:
                 if family == socket.AF_INET6:
@@ -381,6 +383,14 @@ def is_bound(port, protocol):
     pattern = re.compile(rf"^ *\d+: [0-9A-F]+:{port:04X} \S+ {wanted_state} ", re.MULTILINE)
     return any(pattern.search(pathlib.Path(f"/proc/net/{table}").read_text())
                for table in (protocol, f"{protocol}6"))
+
+
+def ipv6_works():
+    """A kernel may not have it, and a container may have no ::1."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 def io_uring_works():

@@ -126,6 +126,7 @@ def test_curl_limited_rate_stays_intact(server, client, work_dir, files_dir, big
     assert got and big_file.path.read_bytes().startswith(got)
 
 
+@pytest.mark.ipv6
 def test_curl_nginx_ipv6(server, client, work_dir, files_dir, big_file, free_port, traffic):
     port = free_port()
     servers.nginx(server, work_dir, port, files_dir, host="::1")

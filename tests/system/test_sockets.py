@@ -143,6 +143,7 @@ def observe(side, look, peer, full, port, attempts=500):
             for name, (state, recv_q, send_q, local, peer) in now.items()}
 
 
+@pytest.mark.ipv6
 @pytest.mark.parametrize("options", [[], ["--engine", "epoll"]], ids=["io_uring", "epoll"])
 def test_as_ss_shows_it(programs, canald, bin_dir, work_dir, free_port, peer, full, options):
     port = free_port()
@@ -228,6 +229,7 @@ def test_who_holds_it(programs, canald, free_port, ask):
     assert program.wait(20) == 0, program.describe()
 
 
+@pytest.mark.ipv6
 def test_filters_and_table(programs, canald, free_port, ask):
     port = free_port()
     script = (
