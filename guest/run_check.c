@@ -281,6 +281,10 @@ static void object_look(struct look *look, const char *path)
 	if (elf_facts_read(fd, &facts) == 0 && facts.go)
 		remark(look->remarks, true,
 		       "%s has Go code, which calls the kernel past every library", look->object);
+	if (elf_is_pascal(fd))
+		remark(look->remarks, true,
+		       "%s has Pascal code, whose units call the kernel past every library",
+		       look->object);
 	if (!look->uring && elf_syscalls(fd))
 		remark(look->remarks, true, "%s makes system calls on sockets past every library",
 		       look->object);

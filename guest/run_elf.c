@@ -261,3 +261,23 @@ size_t elf_syscalls(int fd)
 	elf_end(elf);
 	return count;
 }
+
+bool elf_is_pascal(int fd)
+{
+	Elf *elf = begin(fd);
+	Elf_Scn *section = NULL;
+	GElf_Shdr header;
+	bool found = false;
+	size_t names;
+
+	while (elf && !found && elf_getshdrstrndx(elf, &names) == 0 &&
+	       (section = elf_nextscn(elf, section))) {
+		const char *name = gelf_getshdr(section, &header)
+					   ? elf_strptr(elf, names, header.sh_name)
+					   : NULL;
+
+		found = name && strcmp(name, ".fpcdata") == 0;
+	}
+	elf_end(elf);
+	return found;
+}

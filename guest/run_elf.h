@@ -31,4 +31,7 @@ int elf_symbols(int fd, void (*each)(void *arg, const char *name, bool imported)
  * numbers are seen right before them. */
 size_t elf_syscalls(int fd);
 
+/* Compiled by Free Pascal: its units have one function that makes any system call. */
+bool elf_is_pascal(int fd);
+
 #endif

@@ -115,6 +115,11 @@ def test_system_calls_of_its_own(check, compiled, number):
     check(path, REMARKS, "makes system calls on sockets")
 
 
+def test_pascal(check, compiled):
+    path = compiled(f'__attribute__((section(".fpcdata"), used)) static char data[64];\n{EMPTY}')
+    check(path, REMARKS, "program has Pascal code")
+
+
 def test_io_uring(check, compiled, work_dir):
     library = compiled("void io_uring_queue_init(void) { }", "-shared", "-fPIC", name="liburing.so.2")
     path = compiled("void io_uring_queue_init(void); int main(void) { io_uring_queue_init(); return 0; }",
