@@ -321,6 +321,11 @@ static void socket_check(const char *path)
 		die(STATUS_FAILED,
 		    "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
 		    path, strerror(-error), path);
+	else if (error == -EPROTOTYPE)
+		die(STATUS_FAILED,
+		    "%s: it is another program's socket, or that of a virtual machine: give --socket "
+		    "the path of a canald's",
+		    path);
 	else
 		die(STATUS_FAILED,
 		    "%s: %s: give --socket the path of a canald that this user may use", path,

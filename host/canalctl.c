@@ -46,6 +46,11 @@ __attribute__((noreturn)) static void connect_failed(const char *path, int error
 		errx(EXIT_FAILURE,
 		     "%s: %s: no canald is listening there; start one with 'canald --socket %s'",
 		     path, strerror(error), path);
+	if (error == EPROTOTYPE)
+		errx(EXIT_FAILURE,
+		     "%s: it is another program's socket, or that of a virtual machine: give the path "
+		     "of canald's own",
+		     path);
 	if (error == EACCES || error == EPERM)
 		errx(EXIT_FAILURE, "%s: %s: ask as the user that canald runs as, or as root", path,
 		     strerror(error));

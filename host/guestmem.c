@@ -147,6 +147,23 @@ static void forget(struct guestmem *m)
 	m->fd = -1;
 }
 
+/* NULL: the error says it. */
+static const char *cannot_open(int error)
+{
+	switch (-error) {
+	case ENOENT:
+		return "there is no such file: expected the mem-path of QEMU";
+	case EISDIR:
+		return "it is a directory: expected a file";
+	case EACCES:
+	case EPERM:
+		return "canald's user may not read and write it: give it canald's group and mode "
+		       "0660";
+	default:
+		return NULL;
+	}
+}
+
 int guestmem_open(struct guestmem *m, const char *path, const char **ret_why)
 {
 	int r;
@@ -154,8 +171,11 @@ int guestmem_open(struct guestmem *m, const char *path, const char **ret_why)
 	forget(m);
 	*ret_why = NULL;
 	m->fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (m->fd < 0)
-		return -errno;
+	if (m->fd < 0) {
+		r = -errno;
+		*ret_why = cannot_open(r);
+		return r;
+	}
 	r = file_check(m, ret_why);
 	if (!r) {
 		m->used = calloc((m->len / PAGE + 63) / 64, sizeof(*m->used));

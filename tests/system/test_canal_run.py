@@ -215,7 +215,7 @@ def test_command_not_on_path(canal):
                    "no-such-command-here")
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "directory", "abandoned"])
+@pytest.mark.parametrize("kind", ["missing", "file", "directory", "abandoned", "stream"])
 def test_no_canald(programs, bin_dir, work_dir, kind):
     """A socket path that nobody serves: neither run natively nor wait."""
     path = work_dir / "none.sock"
@@ -227,11 +227,17 @@ def test_no_canald(programs, bin_dir, work_dir, kind):
         with harness.socket.socket(harness.socket.AF_UNIX,
                                    harness.socket.SOCK_SEQPACKET) as abandoned:
             abandoned.bind(str(path))
-    for command in ([bin_dir / "canal-run", "--socket", path, "--", "echo", "not reached"],
-                    [bin_dir / "canalctl", "--socket", path, "status"]):
-        program = programs.run(command, status=None, seconds=SECONDS)
-        assert_refused(program, path)
-        assert ("no socket" in program.stderr) == (kind in ("file", "directory")), program.describe()
+    with contextlib.ExitStack() as stack:
+        if kind == "stream":
+            other = stack.enter_context(socket.socket(socket.AF_UNIX))
+            other.bind(str(path))
+            other.listen()
+        for command in ([bin_dir / "canal-run", "--socket", path, "--", "echo", "not reached"],
+                        [bin_dir / "canalctl", "--socket", path, "status"]):
+            program = programs.run(command, status=None, seconds=SECONDS)
+            assert_refused(program, path)
+            assert ("no socket" in program.stderr) == (kind in ("file", "directory")), program.describe()
+            assert ("another program's" in program.stderr) == (kind == "stream"), program.describe()
 
 
 # --- options ------------------------------------------------------------------------------------

@@ -114,7 +114,10 @@ static void file_that_is_none(void **state)
 
 	assert_int_not_equal(guestmem_open(&f->m, "/dev/null", &why), 0);
 	assert_non_null(why);
-	assert_int_not_equal(guestmem_open(&f->m, "/nonexistent/ram", &why), 0);
+	assert_int_equal(guestmem_open(&f->m, "/nonexistent/ram", &why), -ENOENT);
+	assert_non_null(strstr(why, "no such file"));
+	assert_int_equal(guestmem_open(&f->m, "/tmp", &why), -EISDIR);
+	assert_non_null(strstr(why, "directory"));
 }
 
 /* What is gone reads as zeros, and is told. */
