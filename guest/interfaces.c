@@ -101,9 +101,22 @@ static void piece_own(struct piece *p, const struct canal_addr *own)
 	p->ifa.ifa_netmask = (struct sockaddr *)&p->mask;
 }
 
+/* Or no internet address at all. */
+static bool is_loopback(const struct sockaddr *sa)
+{
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
+	const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
+
+	if (sa && sa->sa_family == AF_INET)
+		return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+	return !sa || sa->sa_family != AF_INET6 || IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+/* The host may have other addresses at its loopback, too. */
 static bool is_seen(const struct channel *ch, const struct ifaddrs *kernel)
 {
-	return ch->via->apart || (kernel->ifa_flags & IFF_LOOPBACK);
+	return ch->via->apart ||
+	       ((kernel->ifa_flags & IFF_LOOPBACK) && is_loopback(kernel->ifa_addr));
 }
 
 static uint32_t list_count(const struct channel *ch, const struct ifaddrs *kernel)

@@ -17,10 +17,10 @@ from oracle import Oracle
 
 # --- its own addresses ------------------------------------------------------------------------------
 
-def interfaces(net, name=None):
+def interfaces(net, name=None, prefix=()):
     """What programs/interfaces.py finds in a guest, or at the main socket."""
     path = net.work_dir / f"{name}.sock" if name else net.canald.socket
-    told = net.programs.run([net.bin_dir / "canal-run", "--socket", path, "--", PYTHON, HERE / "programs/interfaces.py"],
+    told = net.programs.run([*prefix, net.bin_dir / "canal-run", "--socket", path, "--", PYTHON, HERE / "programs/interfaces.py"],
                             env=harness.environment(CANAL_FALLBACK="deny"))
     return json.loads(told.stdout)
 
@@ -37,6 +37,16 @@ def test_interfaces_are_the_guests(net):
     assert found["flags"] & 1  # IFF_UP
     assert found["lo"] == "127.0.0.1"
     assert found["other"] == found["join"] == "ENODEV"
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode != 0,
+                    reason="makes a network namespace")
+def test_other_addresses_of_the_loopback(net):
+    """A service address that the host has at lo is the host's as any other."""
+    script = 'ip link set lo up && ip address add 192.0.2.7/32 dev lo && ip address add 2001:db8::7/128 dev lo && exec "$@"'
+    found = interfaces(net, "web1", ["unshare", "-n", "sh", "-c", script, "sh"])
+    assert found["configured"] == [["lo", "127.0.0.1"], ["canal0", "10.77.0.2"]]
+    assert {address for _, address, *_ in found["listed"]} <= {"127.0.0.1", "::1", "10.77.0.2", "fd77::2"}
 
 
 def test_interfaces_of_the_plain_policy(net):
