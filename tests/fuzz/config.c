@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	const struct guest *g;
 	int error;
 
-	settings.log_level = -1; /* what is wrong is no matter here */
+	settings.log_level = -1;                    /* what is wrong is no matter here */
 	memcpy(&before, &settings, sizeof(before)); /* with what is between its members */
 	memcpy(&s, &settings, sizeof(s));
 	error = config_read(&s, file_write(data, len));
