@@ -164,7 +164,7 @@ struct canal_sock {
 	canal_u64 sndtimeo_ns;
 	canal_u32 ctl_lock; /* thread that connects or changes options */
 	canal_u32 rcvlowat; /* SO_RCVLOWAT; 0: was not set */
-	canal_u32 linger;   /* SO_LINGER: seconds; 0: none */
+	canal_u32 linger;   /* SO_LINGER: seconds, 1 for a reset; 0: none */
 	canal_u32 pad1;
 	canal_u64 peek_at;                   /* SO_PEEK_OFF: where in RX to peek next, plus 1 */
 	struct canal_fifo tx CANAL_NEW_LINE; /* guest produces */

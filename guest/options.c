@@ -102,13 +102,15 @@ static void inq_set(struct canal_sock *s, const void *value)
 		(void)canal_fetch_and(&s->status, ~CANAL_STATUS_INQ);
 }
 
+/* A close() that resets has reset when it is over: it waits for canald, too, if not for long. */
 static void linger_set(struct canal_sock *s, const void *value)
 {
 	struct linger linger;
 
 	memcpy(&linger, value, sizeof(linger));
-	canal_write_once(&s->linger,
-			 linger.l_onoff && linger.l_linger > 0 ? (uint32_t)linger.l_linger : 0u);
+	canal_write_once(&s->linger, !linger.l_onoff       ? 0u
+				     : linger.l_linger > 0 ? (uint32_t)linger.l_linger
+							   : 1u);
 }
 
 /* What canald's kernel says of a new one: it may not know the option. */

@@ -48,7 +48,7 @@ struct goodbye {
 	bool last;
 	bool stays;      /* in a set that other processes have, or had */
 	bool shares;     /* datagrams to its port are another's from now on */
-	uint32_t linger; /* SO_LINGER: seconds to wait; 0: none */
+	uint32_t linger; /* SO_LINGER: seconds to wait at most; 0: none */
 	uint32_t generation;
 };
 

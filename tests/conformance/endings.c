@@ -407,6 +407,27 @@ static void shutdown_before_it_arrives(void)
 	each_shutdown(fd);
 }
 
+/* As soon as close() has returned. */
+static void reset_by_close_is_there(void)
+{
+	const struct linger none = { .l_onoff = 1 };
+	struct name name;
+	int listening = listener(&name), told = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct name peer = { .len = sizeof(peer.ss) };
+		int fd = NEED(socket(family, SOCK_STREAM, 0)), other;
+
+		NEED(connect(fd, sa(&name), name.len));
+		other = NEED(accept(listening, NULL, NULL));
+		NEED(setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)));
+		close(fd);
+		told += getpeername(other, sa(&peer), &peer.len) && errno == ENOTCONN;
+		close(other);
+	}
+	say("told at once: %d", told);
+}
+
 static void shutdown_states(void)
 {
 	struct name name;
@@ -622,6 +643,7 @@ const struct call_case cases[] = {
 	{ "shutdown_both_peer_first", shutdown_both_peer_first },
 	{ "shutdown_then_peer_closes", shutdown_then_peer_closes },
 	{ "shutdown_before_it_arrives", shutdown_before_it_arrives },
+	{ "reset_by_close_is_there", reset_by_close_is_there },
 	{ "shutdown_states", shutdown_states },
 	{ "listener_listens_again", listener_listens_again },
 	{ "close_listener_resets_queued", close_listener_resets_queued },
