@@ -2,13 +2,18 @@
 """CPython's own tests of what uses sockets: what passes natively passes under canal.
 
 Nothing is known in advance: each module runs natively and under canal, one after the other where a test may want a
-port that the other run has, and the results are compared test by test.
+port that the other run has, and the results are compared test by test. Modules that mostly sleep run side by side, and
+before the others, which have the machine for themselves: they measure time.
 """
 
+import concurrent.futures
 import json
+import pathlib
+import tempfile
 
 import pytest
 
+import harness
 from harness import HERE, PYTHON
 
 RUNNER = HERE.parent / "suites/programs/run_unittest.py"
@@ -39,8 +44,9 @@ LEFT_OUT = [
     "!*.TCPTimeoutTestCase.*",  # asks hosts of the Internet
 ]
 TEST_SECONDS = 120
-# Minutes, most of them asleep; no socket of theirs has a port of its own choice.
-AT_ONCE = "test_multiprocessing"
+# Minutes, most of them asleep; no socket of theirs has a port of its own choice. The longest begin.
+TOGETHER = [f"test_multiprocessing_{how}" for how in ("spawn", "forkserver", "fork", "main_handling")]
+AT_A_TIME = 4
 
 
 class Results:
@@ -78,17 +84,46 @@ def results(side, work_dir, module, program):
     return Results(report, program)
 
 
+def both_at_once(canald, work_dir, module):
+    """The two halves of a module of TOGETHER."""
+    programs = harness.Programs(work_dir)
+    try:
+        sides = [harness.Side(kind, programs, canald) for kind in ("native", "canal")]
+        started = [start(side, work_dir, module) for side in sides]
+        return [results(side, work_dir, module, program) for side, program in zip(sides, started)]
+    finally:
+        programs.close()
+
+
+@pytest.fixture(scope="module")
+def together(request, canald, session_dir):
+    """What the modules of TOGETHER that were chosen give, each when it is done."""
+    chosen = {item.callspec.params.get("module") for item in request.session.items if hasattr(item, "callspec")}
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {module: pool.submit(both_at_once, canald,
+                                   pathlib.Path(tempfile.mkdtemp(prefix="together-", dir=session_dir)), module)
+               for module in TOGETHER if module in chosen}
+
+
 @pytest.mark.canal_only
 @pytest.mark.seconds(1300)
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", TOGETHER)
+def test_module_with_others(together, module):
+    compare(*together[module].result())
+
+
+@pytest.mark.canal_only
+@pytest.mark.seconds(1300)
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in TOGETHER])
 def test_module(native, canal, work_dir, module):
-    program = start(native, work_dir, module)
-    other = start(canal, work_dir, module) if module.startswith(AT_ONCE) else None
-    wanted = results(native, work_dir, module, program)
+    wanted = results(native, work_dir, module, start(native, work_dir, module))
+    compare(wanted, results(canal, work_dir, module, start(canal, work_dir, module)))
+
+
+def compare(wanted, got):
     assert wanted.outcome("all") == "complete", wanted.program.describe()
     passed = wanted.names("ok") | wanted.names("expected failure")
     assert passed or wanted.names("skipped"), wanted.program.describe()
-    got = results(canal, work_dir, module, other or start(canal, work_dir, module))
     worse = [name for name in sorted(passed) if got.outcome(name) != wanted.outcome(name)]
     # what only canal has: errors of setUpClass and the like
     worse += sorted(got.names("failed") - wanted.names("failed") - set(worse))
