@@ -31,6 +31,8 @@ def test_asyncio_crowd(server, client, free_port, traffic):
 @pytest.mark.seconds(200)
 def test_thread_crowd(canal, canald):
     """Many more threads wait than a channel has places for sleepers."""
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < SPARE + EACH * THREADS:
+        pytest.skip("too few descriptors here")
     with harness.Traffic(canald, 2 if canald else 0)(THREADS * 20, connections=2 * THREADS):
         told = canal.run([PYTHON, PROGRAM.with_name("crowd_threads.py"), str(THREADS)], seconds=150)
     assert told.stdout == "all equal\n" and not told.stderr, told.describe()
