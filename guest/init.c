@@ -39,6 +39,7 @@ bool sys_valgrind;
 /* 0, the id of the thread that initialises, or INIT_DONE. */
 static uint32_t init_state;
 #define INIT_DONE UINT32_MAX
+static bool libc_has_begun;
 
 static void real_find(void);
 
@@ -167,7 +168,7 @@ static __attribute__((noinline)) void init_slow(void)
 		sys_yield();
 	}
 	/* a runtime's malloc() asks for something before libc has begun: too early for the rest */
-	if (!environ) {
+	if (!environ && !libc_has_begun) {
 		real_find();
 		canal_write_once(&init_state, 0u);
 		return;
@@ -189,6 +190,7 @@ static void __attribute__((constructor)) load(void)
 {
 	int saved_errno = errno;
 
+	libc_has_begun = true;
 	libcanal_init();
 	errno = saved_errno;
 }
