@@ -231,6 +231,8 @@ enum canal_inr_op {
 	CANAL_INR_ASYNC,       /* call; wait slots whose bells are rung for a signal, or
 				 CANAL_NONE: arg[0] when something happens to the socket,
 				 arg[1] when urgent data comes */
+	CANAL_INR_SETTLE,      /* call; ends when all that came before is done, and what the
+				 kernel says to it is heard */
 	CANAL_INR_OPS,
 };
 

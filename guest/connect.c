@@ -99,13 +99,15 @@ static bool connect_served(void *arg)
  * What is wrong before a packet leaves (no route, no port) is told at once. What the
  * network says is told as if it came later, however fast it was.
  */
-static int connect_at_once(struct channel *ch, struct sock_ref ref)
+static int connect_at_once(struct channel *ch, struct sock_ref ref, const struct canal_addr *to)
 {
 	uint32_t error;
 
 	(void)wait_socket(ch, ref.s, ref.n, WAIT_WRITE, connect_served, ref.s,
 			  wait_now() + SERVED_LIMIT_NS);
 	keep_over();
+	if (sock_connecting(ref.s) && addr_is_loopback(to))
+		inward_settle();
 	if (sock_connecting(ref.s) || canal_load_acquire(&ref.s->state) != CANAL_SOCK_FAILED)
 		return -EINPROGRESS;
 	error = canal_read_once(&ref.s->so_error);
@@ -125,7 +127,7 @@ static int connect_stream(struct channel *ch, struct sock_ref ref, struct canal_
 	ret = connect_begin(ch, ref, inr, nonblock);
 	lock_drop(&ref.s->ctl_lock);
 	if (ret == -EINPROGRESS)
-		return connect_at_once(ch, ref);
+		return connect_at_once(ch, ref, &inr->u.addr);
 	return ret == 1 ? connect_wait(ch, ref, joins ? -EALREADY : -EINPROGRESS) : ret;
 }
 

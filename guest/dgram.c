@@ -394,8 +394,11 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 			return -EHANDED;
 		if (channel_gone(&the_channel))
 			return -ECONNRESET;
-		if (data_nonblock(s, flags))
-			return -EAGAIN;
+		if (data_nonblock(s, flags)) {
+			if (!wait_own(&the_channel, s, dgram_arrived, s))
+				return -EAGAIN;
+			continue;
+		}
 		if ((canal_read_once(&s->shut) & 1) ||
 		    canal_read_once(&s->state) == CANAL_SOCK_CLOSED)
 			return 0;

@@ -541,7 +541,7 @@ int epoll_collect(int epfd, struct epoll_event *ev, int max, const struct timesp
 	}
 	if (unlikely(es->polled) && epoll_polls_over())
 		set_polls_over(es);
-	wait_arrival(&the_channel);
+	wait_arrival_for(&the_channel, waits);
 	for (;;) {
 		n = look_once(es, epfd, ev, max, waits);
 		if (likely(!canal_read_once(&handover_met)))

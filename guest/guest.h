@@ -23,6 +23,7 @@
  *	options.c	getsockopt, setsockopt, ioctl, fcntl
  *	ready.c		poll; select.c: select; epoll*.c: epoll, see epoll_set.h;
  *			events.c: what they see
+ *	inward.c	programs that have both ends
  *	keep.c		close() while another thread waits; hold.c signals in mid-call
  *	process.c	fork, close, dup; handover.c sockets for code that we do not see
  *	interfaces.c	getifaddrs and SIOCGIF*, of a guest with addresses
@@ -283,15 +284,29 @@ void wait_trim(struct channel *ch);
 /*
  * Before a look at what is ready: a little that this thread has sent to a socket of
  * its own channel arrives first, as it does over loopback. Programs that talk to
- * themselves count on it. Waits for some microseconds at most.
+ * themselves count on it. Waits for some microseconds at most. Of @datagrams it is not
+ * known whose they will be: for them waits only who would not wait otherwise.
  */
-void wait_inward(const struct channel *ch);
+void wait_inward(const struct channel *ch, bool datagrams);
 extern __thread bool wait_has_inward
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+/* The same before a recv on @to says that there is nothing, until ready(arg); true: look again. */
+bool wait_own(const struct channel *ch, const struct canal_sock *to, bool (*ready)(void *),
+	      void *arg);
+/* inward.c: until canald has done what was posted before; errors are no matter. */
+void inward_settle(void);
+bool addr_is_loopback(const struct canal_addr *addr);
 static inline void wait_arrival(const struct channel *ch)
 {
 	if (__builtin_expect(wait_has_inward, 0))
-		wait_inward(ch);
+		wait_inward(ch, false);
+}
+static inline void wait_arrival_for(const struct channel *ch, bool waits)
+{
+	if (waits)
+		wait_arrival(ch);
+	else
+		wait_inward(ch, true);
 }
 /* No TX chunk is left: takes those of a socket that ended or has nothing to send.
  * False: none found. */

@@ -451,6 +451,7 @@ int option_ioctl(int fd, struct sock_ref ref, unsigned long request, void *arg)
 
 	switch (request) {
 	case FIONREAD:
+		wait_arrival_for(&the_channel, false);
 		return user_writable(arg, sizeof(int)) ? -EFAULT : readable_bytes(ref, arg);
 	case SIOCOUTQ:
 	case SIOCOUTQNSD:

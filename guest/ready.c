@@ -433,7 +433,7 @@ static int look_and_wait(struct look *l, const struct timespec *timeout, const s
 
 	do {
 		sort_out(l);
-		wait_arrival(&the_channel);
+		wait_arrival_for(&the_channel, waits);
 		n = look_all(l);
 		if (n >= 0 && is_stale(l)) /* others that are ready do not hide it for ever */
 			n = -EHANDED;

@@ -560,10 +560,13 @@ int socket_shutdown(struct sock_ref ref, int how)
 		(void)canal_fetch_or(&ref.s->shut, (uint32_t)how + 1);
 	if (twin_any())
 		twin_shutdown(ref.n, how);
+	wait_arrival(&the_channel);
 	/* When a listener is shut, nobody connects any more. */
 	ret = listens ? socket_call(ref, &inr) : channel_post(&the_channel, &inr);
 	if (ret < 0)
 		return no_network(ret);
+	if (canal_read_once(&ref.s->inward))
+		inward_settle();
 	if (listens && how != SHUT_WR) /* it is as if new */
 		(void)canal_fetch_and(&ref.s->shut, ~(uint32_t)(SHUT_RDWR + 1));
 	return connected || listens ? 0 : -ENOTCONN;

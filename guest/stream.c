@@ -562,7 +562,8 @@ static int recv_wait(struct recv_job *job)
 	int err;
 
 	if (data_nonblock(s, job->flags))
-		return -EAGAIN;
+		return wait_has_inward && wait_own(&the_channel, s, recv_possible, job) ? 0
+											: -EAGAIN;
 	hold_for_sleep(&job->holds, job->got || job->flags & MSG_BEGUN);
 	if (!job->deadline)
 		job->deadline = data_deadline(&s->rcvtimeo_ns);

@@ -24,7 +24,10 @@
 #define ARRIVAL_LOOKS 400
 #define ARRIVAL_MOST 4096
 
-static TLS struct canal_sock *noted[NOTED];
+static TLS struct noted {
+	struct canal_sock *s;
+	uint64_t vain; /* head of TX when it was waited for in vain */
+} noted[NOTED];
 static TLS uint32_t noted_count;
 TLS bool wait_has_inward; /* of those some were, when they were noted */
 
@@ -143,17 +146,17 @@ void wait_note_tx(struct canal_sock *s)
 	if (canal_read_once(&s->inward))
 		wait_has_inward = true;
 	for (uint32_t i = 0; i < count; i++)
-		if (noted[i] == s)
+		if (noted[i].s == s)
 			return;
 	if (count < NOTED) {
-		noted[count] = s;
+		noted[count] = (struct noted){ s, UINT64_MAX };
 		noted_count = count + 1;
 		return;
 	}
 	/* The oldest goes, with its chunk if that is free by now. */
-	(void)trim_socket(&the_channel, noted[0]);
+	(void)trim_socket(&the_channel, noted[0].s);
 	memmove(noted, noted + 1, (NOTED - 1) * sizeof(noted[0]));
-	noted[NOTED - 1] = s;
+	noted[NOTED - 1] = (struct noted){ s, UINT64_MAX };
 }
 
 void wait_trim(struct channel *ch)
@@ -162,29 +165,67 @@ void wait_trim(struct channel *ch)
 
 	noted_count = 0;
 	for (uint32_t i = 0; i < count; i++)
-		if (!trim_socket(ch, noted[i]))
+		if (!trim_socket(ch, noted[i].s))
 			noted[kept++] = noted[i];
 	noted_count = kept;
 	if (!kept)
 		wait_has_inward = false;
 }
 
-static bool is_arriving(const struct canal_sock *s)
+static uint64_t has_sent(const struct canal_sock *s)
 {
-	uint64_t sent = canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
-
-	return sent && sent <= ARRIVAL_MOST;
+	return canal_read_once(&s->tx.tail) - canal_load_acquire(&s->tx.head);
 }
 
-void wait_inward(const struct channel *ch)
+static bool never(void *unused)
+{
+	(void)unused;
+	return false;
+}
+
+/*
+ * Until canald has taken all, or ready(arg): looks, and then asks. What it cannot take, as
+ * the other end is full, is not waited for again before it has moved.
+ */
+static void wait_taken(const struct channel *ch, struct noted *n, bool (*ready)(void *), void *arg)
+{
+	const struct canal_sock *s = n->s;
+
+	if (!has_sent(s) || canal_read_once(&s->tx.head) == n->vain)
+		return;
+	for (int i = 0; i < ARRIVAL_LOOKS && has_sent(s) && !ready(arg) && !channel_gone(ch); i++)
+		i < ARRIVAL_LOOKS / 2 ? canal_relax() : sys_yield();
+	if (!has_sent(s) || ready(arg))
+		return;
+	inward_settle();
+	if (has_sent(s))
+		n->vain = canal_read_once(&s->tx.head);
+}
+
+void wait_inward(const struct channel *ch, bool datagrams)
 {
 	/* a socket that was sent on since the last trim is noted: that took a chunk */
 	for (uint32_t i = 0; i < noted_count; i++) {
-		const struct canal_sock *s = noted[i];
+		const struct canal_sock *s = noted[i].s;
 
-		if (!canal_read_once(&s->inward))
-			continue;
-		for (int j = 0; j < ARRIVAL_LOOKS && is_arriving(s) && !channel_gone(ch); j++)
-			j < ARRIVAL_LOOKS / 2 ? canal_relax() : sys_yield();
+		if (canal_read_once(&s->inward) ? has_sent(s) <= ARRIVAL_MOST
+						: datagrams && s->type == SOCK_DGRAM)
+			wait_taken(ch, &noted[i], never, NULL);
 	}
+}
+
+/* What @from sends may be for @to. A socket that sends datagrams rarely means itself. */
+static bool may_be_for(const struct canal_sock *from, const struct canal_sock *to)
+{
+	return to->type == SOCK_DGRAM ? from->type == SOCK_DGRAM && from != to
+				      : canal_read_once(&from->inward);
+}
+
+bool wait_own(const struct channel *ch, const struct canal_sock *to, bool (*ready)(void *),
+	      void *arg)
+{
+	for (uint32_t i = 0; i < noted_count; i++)
+		if (may_be_for(noted[i].s, to))
+			wait_taken(ch, &noted[i], ready, arg);
+	return ready(arg);
 }

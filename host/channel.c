@@ -404,6 +404,7 @@ void channel_drop_client(struct client *c)
 	ch->client[c->number] = NULL;
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	linger_drop_client(ch, c->number);
+	settle_drop_client(ch, c->number);
 	release_waiters(ch, c->number);
 	release_sets(ch, c->number);
 	if (!ch->broken) {

@@ -21,6 +21,7 @@
  *	switch.c	sockets of guests joined in memory
  *	urgent.c	urgent data of streams
  *	stock.c		socket pairs for dummies, made ahead
+ *	settle.c	calls behind which all is done
  *	linger.c	close() that waits; closing.c what is sent behind it
  *	errqueue.c	the error queue of a socket
  *	pump.c		bytes that go through a dummy
@@ -149,6 +150,7 @@ struct poller {
 	struct cds_list_head trim;           /* struct sock.trim_link: hold RX chunks */
 	struct cds_list_head dead;           /* freed after the next flush */
 	struct cds_list_head starved;        /* struct sock.starved_link: sock_starve() */
+	uint32_t settling;                   /* slots in channel.settling, of all channels */
 	uint32_t spared_count;               /* sockets in channel.spared, of all channels */
 	uint64_t spared_at_ns;               /* when to look at those */
 	struct cds_list_head vms;            /* struct vm.poller_link */
@@ -299,6 +301,13 @@ struct sub {
 #define CHANNEL_WAITS_MAX 1024u
 #define CHANNEL_SOCKS_MAX 32768u
 
+/* Who waits until what it did is done (settle.c), and for which pass. */
+#define SETTLING_MOST 16u
+struct settling {
+	uint32_t slot, client;
+	uint64_t pass;
+};
+
 /* Whom to signal, by a wait slot's bell: async.c of libcanal. */
 struct bell {
 	uint32_t slot, serial; /* CANAL_NONE: none; and for which use of the slot */
@@ -368,6 +377,8 @@ struct channel {
 	struct sub *subs;
 	struct cds_list_head farless; /* sock.farless_link: no far end came yet */
 	struct cds_list_head spared;  /* sock.spared_link: wake_spared() */
+	struct settling settling[SETTLING_MOST];
+	uint32_t settling_count;
 	struct cds_list_head clients;
 	uint64_t client_alive[CANAL_CLIENT_MAX / 64]; /* by number */
 	struct client **client;                       /* by number, below client_room; NULL: none */

@@ -266,8 +266,9 @@ static bool arm_all(struct poller *p)
 	serve_calls(p);
 	vms_serve(p);
 	serve_channels(p);
-	return p->work == work && cds_list_empty(&p->ref_ready) && cds_list_empty(&p->tx_busy) &&
-	       cds_list_empty(&p->rx_ready) && cds_list_empty(&p->dead);
+	return p->work == work && !p->settling && cds_list_empty(&p->ref_ready) &&
+	       cds_list_empty(&p->tx_busy) && cds_list_empty(&p->rx_ready) &&
+	       cds_list_empty(&p->dead);
 }
 
 static void disarm_all(struct poller *p)
@@ -409,11 +410,12 @@ static void *poller_main(void *arg)
 				break;
 		}
 		poller_pass(p);
-		if (p->work == before || p->passes % KERNEL_EVERY == 0)
+		if (p->work == before || p->passes % KERNEL_EVERY == 0 || p->settling)
 			p->work += (uint64_t)p->ops->wait(p->engine, 0);
 		poller_trim(p);
 		wake_spared(p);
-		if (p->work != before) {
+		settle_tick(p);
+		if (p->work != before || p->settling) {
 			idle_since_ns = p->now_ns;
 			idle_passes = 0;
 		} else {

@@ -268,6 +268,11 @@ void request_serve(struct channel *ch, struct canal_inr *inr)
 			channel_break(ch, BROKEN_SLOT);
 		return;
 	}
+	if (inr->op == CANAL_INR_SETTLE) {
+		if (settle_ask(ch, inr) == RULE_BROKEN)
+			channel_break(ch, BROKEN_SLOT);
+		return;
+	}
 	if (inr->op == CANAL_INR_LINGER) {
 		if (linger_ask(ch, inr) == RULE_BROKEN)
 			channel_break(ch, BROKEN_SOCKET);

@@ -246,6 +246,11 @@ void closing_end(struct sock *s); /* and now destroyed */
 void closing_tick(struct poller *p);
 int64_t closing_sleep_limit(struct poller *p); /* -1: none */
 
+/* settle.c */
+int settle_ask(struct channel *ch, const struct canal_inr *inr); /* RULE_BROKEN */
+void settle_drop_client(struct channel *ch, uint32_t client);
+void settle_tick(struct poller *p);
+
 /* linger.c */
 void linger_begin(struct sock *s); /* it is released */
 void linger_end(struct sock *s);   /* and now destroyed */

@@ -197,6 +197,7 @@ static bool join(struct sock *s, struct sock *l)
 {
 	struct sock *a;
 	uint64_t room;
+	bool pushed;
 
 	if (!sock_rx_room(l, &room))
 		return false;
@@ -218,8 +219,9 @@ static bool join(struct sock *s, struct sock *l)
 	sock_share_names(s);
 	sock_set_state(a, CANAL_SOCK_CONNECTED);
 	s->channel->count.joined++;
+	pushed = listen_push(l, a); /* it can be accepted when connect() is over */
 	sock_connected(s, 0);
-	if (!listen_push(l, a))
+	if (!pushed)
 		sock_destroy(a);
 	return true;
 }

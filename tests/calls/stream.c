@@ -403,8 +403,7 @@ static void *drain_later(void *arg)
 			say("wrong before %llu", (unsigned long long)(at + got));
 		at += got;
 	}
-	say("drained %llu", (unsigned long long)at);
-	return NULL;
+	return (void *)(uintptr_t)at;
 }
 
 /* One blocking call sends all of it, whatever the FIFO holds. */
@@ -413,6 +412,7 @@ static void one_large_send(void)
 	const size_t len = 12 << 20;
 	uint8_t *data = malloc(len);
 	pthread_t thread;
+	void *drained;
 	int fd[2];
 
 	pattern_fill(data, len, 0);
@@ -420,7 +420,8 @@ static void one_large_send(void)
 	pthread_create(&thread, NULL, drain_later, &fd[1]);
 	TELL(send(fd[0], data, len, 0));
 	TELL(shutdown(fd[0], SHUT_WR));
-	pthread_join(thread, NULL);
+	pthread_join(thread, &drained);
+	say("drained %llu", (unsigned long long)(uintptr_t)drained);
 	free(data);
 }
 

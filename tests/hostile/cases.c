@@ -174,6 +174,11 @@ static void linger_nowhere(struct guest *g)
 	post(g, CANAL_INR_LINGER, guest_socket(g, AF_INET, SOCK_STREAM), 0);
 }
 
+static void settle_nowhere(struct guest *g)
+{
+	guest_post(g, CANAL_INR_SETTLE, 0, CANAL_NONE, "", 1);
+}
+
 static void slot_out_of_range(struct guest *g)
 {
 	guest_post(g, CANAL_INR_NOP, 0, g->shape.wait.count, "", 1);
@@ -279,6 +284,7 @@ static const struct hostile_case ring_cases[] = {
 	CASE(queue_nowhere, "bad-socket"),
 	CASE(outq_nowhere, "bad-socket"),
 	CASE(linger_nowhere, "bad-socket"),
+	CASE(settle_nowhere, "bad-slot"),
 	CASE(slot_out_of_range, "bad-slot"),
 	CASE(slot_high, "bad-slot"),
 	CASE(async_out_of_range, "bad-slot"),

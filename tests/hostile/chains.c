@@ -191,6 +191,21 @@ static void linger_asked(struct guest *g, uint32_t n, uint32_t generation)
 		fail("the queues of a new socket");
 }
 
+/* More than canald notes are answered at once, and each is. */
+static void settled(struct guest *g)
+{
+	for (int i = 0; i < 40; i++)
+		guest_post(g, CANAL_INR_SETTLE, 0, 2 + i % 20, "", 1);
+	for (int i = 0; i < 3; i++)
+		if (guest_call(g, CANAL_INR_SETTLE, CANAL_NONE, 1, "", 1))
+			fail("nothing settles");
+	for (uint32_t i = 2; i < 22; i++)
+		while (canal_load_acquire(&g->call[i].state) != CANAL_INR_COMPLETED)
+			guest_sync(g);
+	for (int i = 0; i < 10; i++) /* and who ends with some of them under way */
+		guest_post(g, CANAL_INR_SETTLE, 0, 2 + i, "", 1);
+}
+
 /* A close() that waits would stop canald, or as long as a peer likes. */
 static void lingers(struct guest *g)
 {
@@ -369,6 +384,7 @@ static const struct {
 	CHAIN(bytes_after_the_end),
 	CHAIN(empty_datagrams),
 	CHAIN(lingers),
+	CHAIN(settled),
 	CHAIN(binds_what_is_closed),
 	CHAIN(congestion),
 	CHAIN(marks_anywhere),

@@ -206,8 +206,10 @@ static void *flip_main(void *arg)
 
 static void flip_round(struct guest *g, struct furnished *f, uint64_t *rnd, uint64_t *tail)
 {
-	static const uint8_t ops[] = { CANAL_INR_SETSOCKOPT, CANAL_INR_GETSOCKOPT, CANAL_INR_QUEUE,
-				       CANAL_INR_OUTQ, CANAL_INR_LINGER };
+	static const uint8_t ops[] = {
+		CANAL_INR_SETSOCKOPT, CANAL_INR_GETSOCKOPT, CANAL_INR_QUEUE,
+		CANAL_INR_OUTQ,       CANAL_INR_LINGER,     CANAL_INR_SETTLE
+	};
 	struct canal_fifo *tx = &guest_sock(g, f->a)->tx, *rx = &guest_sock(g, f->b)->rx;
 
 	g->call[2].level = SOL_SOCKET;
