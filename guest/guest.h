@@ -290,6 +290,8 @@ void wait_trim(struct channel *ch);
 void wait_inward(const struct channel *ch, bool datagrams);
 extern __thread bool wait_has_inward
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread uint32_t wait_noted
+	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 /* The same before a recv on @to says that there is nothing, until ready(arg); true: look again. */
 bool wait_own(const struct channel *ch, const struct canal_sock *to, bool (*ready)(void *),
 	      void *arg);
@@ -305,7 +307,7 @@ static inline void wait_arrival_for(const struct channel *ch, bool waits)
 {
 	if (waits)
 		wait_arrival(ch);
-	else
+	else if (wait_noted)
 		wait_inward(ch, true);
 }
 /* No TX chunk is left: takes those of a socket that ended or has nothing to send.

@@ -28,12 +28,12 @@ static TLS struct noted {
 	struct canal_sock *s;
 	uint64_t vain; /* head of TX when it was waited for in vain */
 } noted[NOTED];
-static TLS uint32_t noted_count;
+TLS uint32_t wait_noted;  /* their number */
 TLS bool wait_has_inward; /* of those some were, when they were noted */
 
 void trim_forget(void)
 {
-	noted_count = 0;
+	wait_noted = 0;
 	wait_has_inward = false;
 }
 
@@ -141,7 +141,7 @@ bool wait_scavenge(struct channel *ch)
  * chunk stays until it is used again. */
 void wait_note_tx(struct canal_sock *s)
 {
-	uint32_t count = noted_count < NOTED ? noted_count : NOTED;
+	uint32_t count = wait_noted < NOTED ? wait_noted : NOTED;
 
 	if (canal_read_once(&s->inward))
 		wait_has_inward = true;
@@ -150,7 +150,7 @@ void wait_note_tx(struct canal_sock *s)
 			return;
 	if (count < NOTED) {
 		noted[count] = (struct noted){ s, UINT64_MAX };
-		noted_count = count + 1;
+		wait_noted = count + 1;
 		return;
 	}
 	/* The oldest goes, with its chunk if that is free by now. */
@@ -161,13 +161,13 @@ void wait_note_tx(struct canal_sock *s)
 
 void wait_trim(struct channel *ch)
 {
-	uint32_t count = noted_count, kept = 0;
+	uint32_t count = wait_noted, kept = 0;
 
-	noted_count = 0;
+	wait_noted = 0;
 	for (uint32_t i = 0; i < count; i++)
 		if (!trim_socket(ch, noted[i].s))
 			noted[kept++] = noted[i];
-	noted_count = kept;
+	wait_noted = kept;
 	if (!kept)
 		wait_has_inward = false;
 }
@@ -205,11 +205,12 @@ static void wait_taken(const struct channel *ch, struct noted *n, bool (*ready)(
 void wait_inward(const struct channel *ch, bool datagrams)
 {
 	/* a socket that was sent on since the last trim is noted: that took a chunk */
-	for (uint32_t i = 0; i < noted_count; i++) {
+	for (uint32_t i = 0; i < wait_noted; i++) {
 		const struct canal_sock *s = noted[i].s;
+		uint64_t sent = has_sent(s);
 
-		if (canal_read_once(&s->inward) ? has_sent(s) <= ARRIVAL_MOST
-						: datagrams && s->type == SOCK_DGRAM)
+		if (sent && (canal_read_once(&s->inward) ? sent <= ARRIVAL_MOST
+							 : datagrams && s->type == SOCK_DGRAM))
 			wait_taken(ch, &noted[i], never, NULL);
 	}
 }
@@ -224,7 +225,7 @@ static bool may_be_for(const struct canal_sock *from, const struct canal_sock *t
 bool wait_own(const struct channel *ch, const struct canal_sock *to, bool (*ready)(void *),
 	      void *arg)
 {
-	for (uint32_t i = 0; i < noted_count; i++)
+	for (uint32_t i = 0; i < wait_noted; i++)
 		if (may_be_for(noted[i].s, to))
 			wait_taken(ch, &noted[i], ready, arg);
 	return ready(arg);
