@@ -32,6 +32,9 @@
 /* A nudge wakes one, and not surely one of those who slept before the set was made. */
 #define ROUSE_SPARE 64
 #define SLEEPERS_MAX 4096
+/* For the next one to come, half of them yields and half short sleeps. */
+#define ROUSE_LOOKS 64
+#define ROUSE_NAP_NS 100000
 /* Few enough that the bell never fills, which would cost its edge. */
 #define DRAIN_EVERY 8
 
@@ -82,15 +85,21 @@ void set_nudge(struct epoll_set *es, int epfd)
 	errno = saved_errno;
 }
 
-/* Each passes it on. The count is an end to it: one that was cancelled never comes. */
+/*
+ * Each passes it on, and stays awake until the next one has it: of those who sleep the
+ * kernel wakes the one that fell asleep last, so who was woken would be again, and again.
+ * The count is an end to it: one that was cancelled never comes.
+ */
 void set_rouse(struct epoll_set *es)
 {
-	uint32_t left = canal_read_once(&es->rouse);
+	uint32_t left = canal_read_once(&es->rouse), early = canal_read_once(&es->early);
 
-	if (likely(!left) || !canal_read_once(&es->early))
+	if (likely(!left) || !early)
 		return;
 	canal_write_once(&es->rouse, left - 1);
 	nudge_add(es->nudge_fd);
+	for (int i = 0; i < ROUSE_LOOKS && canal_read_once(&es->early) >= early; i++)
+		i < ROUSE_LOOKS / 2 ? sys_yield() : (void)wait_nap(ROUSE_NAP_NS);
 }
 
 void set_settle(struct epoll_set *es)
