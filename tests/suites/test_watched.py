@@ -73,8 +73,8 @@ def test_strace(build, run, work_dir):
 
 
 def test_gdb(build, run, work_dir):
-    """Steps over send and writes a core file in the middle, which does not grow by what is shared with canald."""
-    script = ["set pagination off", "break send", "run", "finish", "delete", "generate-core-file core", "continue"]
+    """Steps out of a send, and writes a core file, which has nothing of what is shared with canald."""
+    script = ["set pagination off", "break send", "run", "delete", "finish", "generate-core-file core", "continue"]
     told = run(build("gcc"), ["gdb", "-quiet", "-batch", *(word for line in script for word in ("-ex", line)), "--args"])
     assert "Value returned is $1 = 1000" in told.stdout and "exited normally" in told.stdout, told.describe()
     assert (work_dir / "core").stat().st_size < 200 << 20
