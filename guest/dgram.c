@@ -377,6 +377,7 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 {
 	uint32_t generation = canal_read_once(&s->generation);
 	int64_t deadline = 0;
+	bool looked = false; /* for what this thread sent, once */
 	int r;
 
 	for (;;) {
@@ -395,8 +396,9 @@ static inline int recv_loop(struct canal_sock *s, uint32_t n, const struct msghd
 		if (channel_gone(&the_channel))
 			return -ECONNRESET;
 		if (data_nonblock(s, flags)) {
-			if (!wait_own(&the_channel, s, dgram_arrived, s))
+			if (looked || !wait_own(&the_channel, s, dgram_arrived, s))
 				return -EAGAIN;
+			looked = true;
 			continue;
 		}
 		if ((canal_read_once(&s->shut) & 1) ||

@@ -394,6 +394,7 @@ struct recv_job {
 	bool stopped;     /* at the mark of urgent data, with bytes */
 	bool fault;       /* the program's buffer is not there */
 	bool holds;       /* signals, for this call */
+	bool looked;      /* own_arrived() */
 	int64_t deadline; /* 0: not yet known */
 };
 
@@ -556,14 +557,22 @@ static int recv_verdict(struct recv_job *job)
 	return connect_untold(s, state) || state == CANAL_SOCK_CLOSED ? RECV_END : -ENOTCONN;
 }
 
+/* Once, for what this thread sent: what makes a recv possible may be no byte. */
+static bool own_arrived(struct recv_job *job)
+{
+	if (!wait_has_inward || job->looked)
+		return false;
+	job->looked = true;
+	return wait_own(&the_channel, job->s, recv_possible, job);
+}
+
 static int recv_wait(struct recv_job *job)
 {
 	struct canal_sock *s = job->s;
 	int err;
 
 	if (data_nonblock(s, job->flags))
-		return wait_has_inward && wait_own(&the_channel, s, recv_possible, job) ? 0
-											: -EAGAIN;
+		return own_arrived(job) ? 0 : -EAGAIN;
 	hold_for_sleep(&job->holds, job->got || job->flags & MSG_BEGUN);
 	if (!job->deadline)
 		job->deadline = data_deadline(&s->rcvtimeo_ns);

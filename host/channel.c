@@ -382,9 +382,12 @@ static void release_sockets(struct channel *ch)
  */
 static void look_for_untold(struct channel *ch)
 {
-	for (uint32_t i = 0; i < ch->shape.socks; i++) {
+	uint32_t left = ch->sock_used;
+
+	for (uint32_t i = 0; i < ch->shape.socks && left; i++) {
 		struct sock *s = ch->socks[i];
 
+		left -= s != NULL;
 		if (!s || s->dead || s->given)
 			continue;
 		if (canal_read_once(&s->shared->tx.tx_lock))

@@ -143,6 +143,16 @@ static void datagrams(void)
 	many_times(look_datagram);
 }
 
+/* What makes a recv possible is no datagram here. */
+static void shut_datagrams(void)
+{
+	int fd[2];
+
+	dgram_pair(fd);
+	TELL(shutdown(fd[0], SHUT_RD));
+	TELL(recv(fd[0], data, sizeof(data), MSG_DONTWAIT));
+}
+
 /* --- ends ----------------------------------------------------------------- */
 
 static void look_end(void)
@@ -304,6 +314,7 @@ const struct call_case cases[] = {
 	{ "more_than_fits", more_than_fits },
 	{ "in_a_set", in_a_set },
 	{ "datagrams", datagrams },
+	{ "shut_datagrams", shut_datagrams },
 	{ "ends", ends },
 	{ "half_ends", half_ends },
 	{ "resets", resets },
