@@ -50,8 +50,7 @@ static void tail_goes_back(struct guest *g)
 	guest_pair(g, guest_listener(g, 8), &a, &b);
 	guest_put(g, a, NULL, 100);
 	/* only what was consumed can be taken back */
-	while (canal_load_acquire(&guest_sock(g, a)->tx.head) != 100)
-		guest_sync(g);
+	guest_wait_taken(g, a);
 	tx_tail(g, a, 99);
 }
 
@@ -116,7 +115,7 @@ static void chunk_of_a_payload(struct guest *g)
 	tx_tail(g, n, sizeof(record) + CANAL_CHUNK);
 }
 
-/* The head of a connection's RX, to be looked at when bytes come for it. */
+/* The head of a connection's RX, to be looked at when bytes come for it, and so at @before, too. */
 static void rx_head(struct guest *g, uint64_t before, uint64_t head)
 {
 	uint32_t a, b;
@@ -124,11 +123,11 @@ static void rx_head(struct guest *g, uint64_t before, uint64_t head)
 	guest_pair(g, guest_listener(g, 8), &a, &b);
 	if (before) {
 		guest_put(g, a, NULL, (uint32_t)before);
-		guest_sync(g);
+		guest_wait_taken(g, a);
 		guest_sock(g, b)->rx.head = before;
 		post(g, CANAL_INR_RX, b, 0);
 		guest_put(g, a, NULL, 1);
-		guest_sync(g);
+		guest_wait_taken(g, a);
 	}
 	canal_store_fence(&guest_sock(g, b)->rx.head, head);
 	guest_put(g, a, NULL, 1);

@@ -495,6 +495,19 @@ void guest_put_dgram(struct guest *g, uint32_t n, struct canal_dgram record, con
 	put_done(g, n, end);
 }
 
+void guest_wait_taken(struct guest *g, uint32_t n)
+{
+	struct canal_fifo *tx = &guest_sock(g, n)->tx;
+	uint64_t until = now_ms() + ANSWER_MS;
+
+	while (canal_load_acquire(&tx->head) != tx->tail) {
+		if (guest_closed(g) || now_ms() > until)
+			fail("what was put is not taken");
+		guest_kick(g);
+		nap_us(100);
+	}
+}
+
 void guest_pair(struct guest *g, uint32_t listener, uint32_t *ret_a, uint32_t *ret_b)
 {
 	*ret_a = guest_socket(g, AF_INET, SOCK_STREAM);

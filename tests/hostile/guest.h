@@ -135,6 +135,8 @@ uint32_t guest_accept(struct guest *g, uint32_t listener);
 /* Puts bytes into TX as the rules want it. */
 void guest_put(struct guest *g, uint32_t n, const void *bytes, uint32_t len);
 void guest_put_dgram(struct guest *g, uint32_t n, struct canal_dgram record, const void *bytes);
+/* Waits until canald has taken all of TX: an answer says nothing of bytes that were put before it was asked for. */
+void guest_wait_taken(struct guest *g, uint32_t n);
 void guest_pair(struct guest *g, uint32_t listener, uint32_t *ret_a, uint32_t *ret_b);
 
 /* --- the parts --- */
