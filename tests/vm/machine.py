@@ -14,6 +14,7 @@ Invariants:
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -96,6 +97,18 @@ def accelerator(for_kernel):
         found = "kvm" if kvm_works(for_kernel) else "tcg"
         answer.write_text(f"{boot} {found}\n")
         return found
+
+
+@functools.cache
+def clock_options(accel, bin_dir):
+    """Kernel options: how fast an emulated time-stamp counter counts. A kernel that measures it while this machine is busy
+    may find a seventh of it, and its seconds are as short: all limits inside the guest with them."""
+    if accel == "kvm":
+        return ""
+    tool = bin_dir / "tsc_khz"
+    if not tool.exists():
+        raise image.ImageError(f"{tool} is missing: build the tests")
+    return f" tsc_early_khz={image.command(tool).strip()}"
 
 
 def base_options(accel):
@@ -263,7 +276,7 @@ class Machine:
                            f"mem-path={self.memory_path},share=on",
                 "-machine", "q35,memory-backend=ram",
                 "-kernel", self.kernel.image, "-initrd", self.initrd,
-                "-append", KERNEL_OPTIONS + (DEBUG_OPTIONS if options["debug"] else ""),
+                "-append", KERNEL_OPTIONS + clock_options(self.accel, self.bin_dir) + (DEBUG_OPTIONS if options["debug"] else ""),
                 "-device", "virtio-serial-pci,id=serial"]
         for port in ("agent", "kmsg"):
             argv += ["-chardev", f"socket,id={port},fd={fds[port]}",

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+import harness
 import image
 
 TOOL = image.ROOT / "tests/vm/guest"
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.canal_only
 
 
 def guest(bin_dir, *argv, status=0):
-    done = subprocess.run([TOOL, *map(str, argv)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    done = subprocess.run([TOOL, *map(str, argv)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110 * harness.PATIENCE,
                           env={**os.environ, "CANAL_BUILD": str(bin_dir.parent)})
     assert done.returncode == status, f"{done.returncode}: {done.stdout}\n{done.stderr}"
     return done
@@ -92,7 +93,7 @@ def test_a_tap_of_its_own(bin_dir):
     (["--nic", "carrier-pigeon", "--", "true"], "carrier-pigeon"),
 ])
 def test_bad_input_is_named(bin_dir, argv, said):
-    done = subprocess.run([TOOL, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+    done = subprocess.run([TOOL, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110 * harness.PATIENCE,
                           env={**os.environ, "CANAL_BUILD": str(bin_dir.parent)})
     assert done.returncode != 0
     assert said in done.stderr and "Traceback" not in done.stderr, done.stderr

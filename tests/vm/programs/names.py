@@ -17,7 +17,7 @@ def names(connection):
 def main():
     mode, address = sys.argv[1], (sys.argv[2], int(sys.argv[3]))
     if mode == "client":
-        with socket.create_connection(address, timeout=30) as connection:
+        with socket.create_connection(address, timeout=100) as connection:
             print("client:", names(connection))
             print("server:", connection.makefile().readline().strip())
         return

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 
-SECONDS = 10
+SECONDS = 60
 
 
 def awaited(number, what):
