@@ -72,7 +72,7 @@ def test_erlang_nodes(server, client, work_dir, free_port, traffic):
     epmd, ready = free_port(), work_dir / "ready"
     server.start(["epmd", "-port", str(epmd), "-address", "127.0.0.1"]).wait_listening(epmd)
     env = {"ERL_EPMD_PORT": str(epmd), "HOME": str(work_dir), "ERL_EPMD_ADDRESS": "127.0.0.1"}
-    erl = ["erl", "-noinput", "-start_epmd", "false", "-setcookie", "secret", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"]
+    erl = ["erl", "-noinput", "-start_epmd", "false", "-setcookie", "secret", "-kernel", "net_setuptime", "120", "inet_dist_use_interface", "{127,0,0,1}"]
     node = server.start([*erl, "-name", "one@127.0.0.1", "-eval",
                          "register(echo, self()), io:format(\"ready~n\"), "
                          "F = fun(F) -> receive {P, T} -> P ! {back, T}, F(F) end end, F(F)."], env=env)

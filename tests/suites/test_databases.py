@@ -42,7 +42,8 @@ def mariadb(server, work_dir, mariadb_data, free_port):
         for path in (data, *data.rglob("*")):
             os.chown(path, owner.pw_uid, owner.pw_gid)
     program = server.start(["mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={data}/socket", f"--port={port}",
-                            "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
+                            "--bind-address=127.0.0.1", "--skip-name-resolve", "--connect-timeout=120", "--net-read-timeout=120", "--net-write-timeout=120",
+                            "--innodb-flush-log-at-trx-commit=0",
                             f"--pid-file={data}/pid", f"--lc-messages-dir=/usr/share/mysql/english",
                             *(["--user=mysql"] if os.geteuid() == 0 else [])], cwd=work_dir)
     program.wait_until(lambda: "ready for connections" in program.stderr, "ready", 60)
@@ -99,6 +100,7 @@ auth_file = {work_dir}/users
 pool_mode = transaction
 default_pool_size = 8
 max_client_conn = 100
+server_connect_timeout = 120
 ignore_startup_parameters = extra_float_digits
 """)
     server.start(as_user(USER, ["pgbouncer", config])).wait_listening(port)
@@ -116,7 +118,7 @@ def test_nutcracker(server, client, native, work_dir, free_port, traffic):
         servers.redis(native, work_dir, number)
     config = work_dir / "nutcracker.yml"
     config.write_text(f"pool:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  distribution: ketama\n"
-                      f"  timeout: 10000\n  servers:\n" + "".join(f"   - 127.0.0.1:{number}:1\n" for number in backends))
+                      f"  timeout: 100000\n  servers:\n" + "".join(f"   - 127.0.0.1:{number}:1\n" for number in backends))
     server.start(["nutcracker", "-c", config, "-s", str(free_port()), "-a", "127.0.0.1"]).wait_listening(port)
     with traffic(20_000 * 64, connections=20):
         told = client.run(["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-c", "20", "-n", "20000", "-d", "64",

@@ -83,7 +83,7 @@ def port(request, server, work_dir, free_port):
 
 
 def dig(client, port, *arguments):
-    return client.run(["dig", "@127.0.0.1", "-p", str(port), "+tries=1", "+time=5", *arguments]).stdout
+    return client.run(["dig", "@127.0.0.1", "-p", str(port), "+tries=1", "+time=60", *arguments]).stdout
 
 
 def test_dig(server, client, port, traffic):
@@ -104,6 +104,6 @@ def test_dnsperf(request, server, client, work_dir, port, traffic):
     for mode in ways:
         with traffic(QUERIES * 50, connections=0):
             told = client.run(["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", queries, "-n", "1", "-c", "10",
-                               "-m", mode, "-q", "50"])
+                               "-m", mode, "-q", "50", "-t", "60"])
         assert re.search(rf"Queries completed: +{QUERIES} \(100.00%\)", told.stdout), told.describe()
         assert re.search(rf"NOERROR {QUERIES} \(100.00%\)", told.stdout), told.describe()

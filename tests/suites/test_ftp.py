@@ -37,7 +37,7 @@ def test_ftp(server, client, work_dir, free_port, big_file, small_files, traffic
     (work_dir / "down").mkdir()
     commands = work_dir / "commands"
     commands.write_text("\n".join([
-        "set net:max-retries 1", "set net:timeout 20", "set cmd:fail-exit yes", "set xfer:log no",
+        "set net:max-retries 1", "set net:timeout 120", "set cmd:fail-exit yes", "set xfer:log no",
         f"set ftp:passive-mode {'yes' if mode == 'passive' else 'no'}", "set ftp:port-ipv4 127.0.0.1",
         f"open -u anonymous,x ftp://127.0.0.1:{port}",
         f"lcd {work_dir}/down", "ls", f"pget -n 4 {big_file.name}", f"put -O upload {big_file.path}",

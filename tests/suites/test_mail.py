@@ -89,7 +89,7 @@ def test_dovecot(server, client, work_dir, free_port, certificate, text, traffic
     ports = {name: free_port() for name in ("imap", "imaps", "pop3", "lmtp")}
     dovecot(server, work_dir, ports, certificate)
     with traffic(MESSAGES * TEXT_LEN * 8 // 10, connections=MESSAGES):
-        senders = [client.start(["swaks", "--silent", "2", "--protocol", "LMTP", "--server", "127.0.0.1", "--port", str(ports["lmtp"]),
+        senders = [client.start(["swaks", "--silent", "2", "--timeout", "120", "--protocol", "LMTP", "--server", "127.0.0.1", "--port", str(ports["lmtp"]),
                                  "--from", "a@example.org", "--to", f"user{n % 4}", "--body", f"@{text}",
                                  "--header", f"Subject: message {n}"]) for n in range(MESSAGES)]
         for sender in senders:
@@ -142,7 +142,7 @@ def test_postfix(request, server, client, native, work_dir, free_port, certifica
     port = free_port()
     program = postfix(request, server, work_dir, port, ports["lmtp"])
     with traffic(MESSAGES * text.stat().st_size, connections=MESSAGES):
-        senders = [client.start(["swaks", "--silent", "2", "--server", "127.0.0.1", "--port", str(port),
+        senders = [client.start(["swaks", "--silent", "2", "--timeout", "120", "--server", "127.0.0.1", "--port", str(port),
                                  "--from", "a@example.org", "--to", f"user{n % 4}@example.org", "--body", f"@{text}",
                                  "--header", f"Subject: message {n}"]) for n in range(MESSAGES)]
         for sender in senders:

@@ -16,7 +16,7 @@ def faketime(work_dir, port):
 
 def proxychains(work_dir, port):
     config = work_dir / "proxychains.conf"
-    config.write_text(f"strict_chain\n[ProxyList]\nsocks5 127.0.0.1 {port}\n")
+    config.write_text(f"strict_chain\ntcp_connect_time_out 120000\ntcp_read_time_out 120000\n[ProxyList]\nsocks5 127.0.0.1 {port}\n")
     return ["proxychains4", "-q", "-f", config]
 
 

@@ -85,7 +85,7 @@ WRAPPERS = {
     "nobody": ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
     "privileges": ["setpriv", "--no-new-privs"],
     "script": ["script", "--quiet", "--return", "/dev/null", "--command"],
-    "session": ["setsid", "--wait", "nohup", "nice", "timeout", "50"],
+    "session": ["setsid", "--wait", "nohup", "nice", "timeout", "200"],
 }
 
 

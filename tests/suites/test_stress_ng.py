@@ -37,7 +37,7 @@ def run(side, work_dir, port, name):
     cwd = work_dir / side.kind
     cwd.mkdir()
     return side.run(["stress-ng", "--temp-path", cwd, f"--{stressor}", "1", f"--{stressor}-ops", str(ops), *options,
-                     *ports, "--verify", "--timeout", "100", "--metrics-brief", "--oomable"],
+                     *ports, "--verify", "--timeout", "400", "--metrics-brief", "--oomable"],
                     cwd=cwd, seconds=110, status=None)
 
 

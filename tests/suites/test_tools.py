@@ -58,7 +58,7 @@ def test_inetd(server, client, work_dir, free_port, traffic, start):
     start(server, work_dir, port).wait_listening(port)
     question = work_dir / "question"
     question.write_text("".join(f"{n:015}\n" for n in range(ECHO_LEN // 16)))
-    argv = ["socat", "-t", "30", "-", f"TCP4:127.0.0.1:{port}"]
+    argv = ["socat", "-t", "120", "-", f"TCP4:127.0.0.1:{port}"]
     with traffic(20 * 2 * ECHO_LEN, connections=20):
         clients = []
         for _ in range(20):
@@ -93,6 +93,8 @@ def test_iperf2(server, client, free_port, traffic, way):
     options = {"tcp": ["-n", "200M", "-P", "4"], "both": ["-t", "1", "--full-duplex"], "udp": ["-t", "1", "-b", "100M", "-l", "1400"]}
     with traffic(5 << 20, connections=0):
         told = client.run(["iperf", "-c", "127.0.0.1", "-p", port, *udp, *options[way]])
+        if "did not receive ack" in told.stderr:  # it waits 2.5 seconds for the server to look: that may be busy longer, once
+            told = client.run(["iperf", "-c", "127.0.0.1", "-p", port, *udp, *options[way]])
     assert re.search("Bytes.*bits/sec", told.stdout) and not re.search("fail|error:|WARN", told.stdout + told.stderr), told.describe()
 
 

@@ -2,6 +2,7 @@
 """Web servers of every make: event loops of C, of Python and of Ruby, and what stands behind FastCGI and uwsgi.
 
 Each serves the same directory; curl gets a big file and 200 small ones, 50 at a time, ab asks for one again and again.
+ab takes it for an error when a server closes a connection that it is about to use: none is closed for being idle.
 """
 
 import os
@@ -16,6 +17,7 @@ from harness import HERE, PYTHON
 
 PROGRAMS = HERE.parent / "suites/programs"
 AB_REQUESTS = 2000
+IDLE_SECONDS = 120
 
 
 def lighttpd(side, work_dir, port, root):
@@ -27,6 +29,7 @@ def lighttpd(side, work_dir, port, root):
         f'server.errorlog = "{work_dir}/lighttpd.log"',
         f'server.upload-dirs = ( "{work_dir}" )',
         "server.max-worker = 2",
+        f"server.max-keep-alive-idle = {IDLE_SECONDS}",
         "server.max-keep-alive-requests = 1000000"]) + "\n")
     return side.start(["lighttpd", "-D", "-f", config])
 
@@ -35,6 +38,7 @@ def h2o(side, work_dir, port, root):
     config = work_dir / "h2o.conf"
     config.write_text("\n".join([
         "num-threads: 2",
+        f"http1-request-timeout: {IDLE_SECONDS}",
         f"listen: {{host: 127.0.0.1, port: {port}}}",
         f"error-log: {work_dir}/h2o.log",
         *(["user: nobody"] if os.geteuid() == 0 else []),
@@ -52,14 +56,15 @@ def webfsd(side, work_dir, port, root):
 def uwsgi(side, work_dir, port, root):
     return side.start(["uwsgi_python3", "--http-socket", f"127.0.0.1:{port}", "--wsgi-file", PROGRAMS / "web_wsgi.py",
                        "--processes", "2", "--threads", "4", "--master", "--need-app", "--die-on-term", "--disable-logging", "--listen",
-                       "100"],
+                       "100", "--socket-timeout", str(IDLE_SECONDS)],
                       env={"WEB_ROOT": str(root)}, cwd=work_dir)
 
 
 def gunicorn(worker):
     def start(side, work_dir, port, root):
         return side.start(["gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--worker-class", worker,
-                           "--worker-tmp-dir", work_dir, "--threads", "4" if worker == "gthread" else "1",
+                           "--worker-tmp-dir", work_dir, "--keep-alive", str(IDLE_SECONDS), "--timeout", str(2 * IDLE_SECONDS),
+                           "--threads", "4" if worker == "gthread" else "1",
                            "--chdir", PROGRAMS, "web_wsgi:application"],
                           env={"WEB_ROOT": str(root)}, cwd=work_dir)
     start.__name__ = f"gunicorn_{worker}"
@@ -74,7 +79,9 @@ def python(framework):
 
 
 def puma(side, work_dir, port, root):
-    return side.start(["puma", "-b", f"tcp://127.0.0.1:{port}", "-w", "2", "-t", "4:4", PROGRAMS / "web.ru"],
+    config = work_dir / "puma.rb"
+    config.write_text(f"persistent_timeout {IDLE_SECONDS}\nfirst_data_timeout {IDLE_SECONDS}\n")
+    return side.start(["puma", "-C", config, "-b", f"tcp://127.0.0.1:{port}", "-w", "2", "-t", "4:4", PROGRAMS / "web.ru"],
                       env={"WEB_ROOT": str(root), "HOME": str(work_dir)}, cwd=work_dir)
 
 

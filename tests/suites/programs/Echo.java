@@ -145,7 +145,7 @@ public class Echo {
             Stream stream = new Stream(i);
             all.add(threads.submit((Callable<Void>) () -> {
                 try (Socket one = new Socket(HOST, port)) {
-                    one.setSoTimeout(20000);
+                    one.setSoTimeout(100000);
                     byte[] data = new byte[4096];
                     while (stream.got < length) {
                         for (int at = 0; at < data.length; at++)
@@ -182,7 +182,7 @@ public class Echo {
             thread.interrupt();
         else
             act.call();
-        thread.join(20000);
+        thread.join(100000);
         need(!thread.isAlive(), "still blocked");
         return met[0];
     }
@@ -220,7 +220,7 @@ public class Echo {
                 listener.accept();
                 need(false, "time-out of accept");
             } catch (SocketTimeoutException error) {
-                // as it should
+                listener.setSoTimeout(100000);
             }
             try (Socket near = new Socket(HOST, port); Socket far = listener.accept()) {
                 near.setSoTimeout(50);
@@ -229,6 +229,7 @@ public class Echo {
                     in.read();
                     need(false, "time-out of read");
                 } catch (SocketTimeoutException error) {
+                    near.setSoTimeout(100000);
                     OutputStream out = far.getOutputStream();
                     out.write(7);
                     need(in.read() == 7, "a byte after the time-out");

@@ -42,7 +42,8 @@ function serve(workers) {
     cluster.on('exit', () => process.exit(1));
     return;
   }
-  http.createServer(answer).listen(port, host, () => workers || console.log('ready'));
+  // a client that comes back within its 5 seconds may meet the end of the connection
+  http.createServer({ keepAliveTimeout: 120000 }, answer).listen(port, host, () => workers || console.log('ready'));
 }
 
 function post(number, agent) {

@@ -91,7 +91,8 @@ for my $class (qw(IO::Socket::INET IO::Socket::IP)) {
     subtest "$class: time-out" => sub {
         my $listener = listener($class, Timeout => 0.05);
         ok(!defined $listener->accept, 'of accept');
-        my $near = $class->new(PeerAddr => $LOOPBACK, PeerPort => $listener->sockport, Proto => 'tcp', Timeout => 5);
+        $listener->timeout(100);
+        my $near = $class->new(PeerAddr => $LOOPBACK, PeerPort => $listener->sockport, Proto => 'tcp', Timeout => 100);
         ok($near, 'connect within the time');
         ok($listener->accept, 'accept within the time');
     };
@@ -100,7 +101,7 @@ for my $class (qw(IO::Socket::INET IO::Socket::IP)) {
         my $listener = listener($class);
         my $near = $class->new(PeerAddr => $LOOPBACK, PeerPort => $listener->sockport, Proto => 'tcp', Blocking => 0);
         ok($near, 'socket');
-        ok(scalar IO::Select->new($near)->can_write(5), 'writable');
+        ok(scalar IO::Select->new($near)->can_write(100), 'writable');
         is($near->sockopt(SO_ERROR), 0, 'connected');
         ok($listener->accept, 'accepted');
     };
@@ -138,12 +139,12 @@ subtest 'select over many' => sub {
     syswrite $near[$_], "$_" for 0, 17, 59;
     my %found;
     while (keys %found < 3) {
-        $found{$_->peerport} = sysread $_, my $data, 10 for $all->can_read(5);
+        $found{$_->peerport} = sysread $_, my $data, 10 for $all->can_read(100);
     }
     is_deeply([sort keys %found], [sort map { $near[$_]->sockport } 0, 17, 59], 'those three');
     is(scalar(my @writable = IO::Select->new(@near)->can_write(0)), 60, 'all writable');
     close $near[5];
-    is(($all->can_read(5))[0]->peerport, ($all->can_read(5))[0]->peerport, 'an end is readable');
+    is(($all->can_read(100))[0]->peerport, ($all->can_read(100))[0]->peerport, 'an end is readable');
 };
 
 subtest 'a forking server' => sub {

@@ -84,7 +84,7 @@ def pushpull_client():
     for peer in [opened(zmq.PULL) for _ in range(PEERS)]:
         poller.register(peer, zmq.POLLIN)
     while len(seen) < PEERS * COUNT:
-        for peer, _ in poller.poll(20_000) or sys.exit("nothing more"):
+        for peer, _ in poller.poll(100_000) or sys.exit("nothing more"):
             name, got = peer.recv_multipart()
             number = int.from_bytes(name, "big")
             assert got == text(number) and number not in seen

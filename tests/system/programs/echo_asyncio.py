@@ -12,7 +12,7 @@ import sys
 CONNECTIONS = 100
 MESSAGE_LENS = (1, 64, 1000, 16 << 10, 200 << 10)
 DATAGRAM_LENS = (1, 64, 1400, 9000, 60000)
-TIMEOUT = 60
+TIMEOUT = 200
 
 
 class Datagrams(asyncio.DatagramProtocol):

@@ -34,16 +34,16 @@ class Forking(socketserver.ForkingTCPServer):
 
 
 def talk(host, port, number):
-    with socket.create_connection((host or "localhost", port), timeout=30) as connection:
+    with socket.create_connection((host or "localhost", port), timeout=100) as connection:
         connection.settimeout(0.05)
         try:
             connection.recv(1)
             raise AssertionError("bytes that nobody sent")
         except TimeoutError:
             pass
-        connection.settimeout(30)
+        connection.settimeout(100)
         connection.sendall(b"look\n")
-        readable, _, _ = select.select([connection], [], [], 30)
+        readable, _, _ = select.select([connection], [], [], 100)
         assert readable == [connection]
         assert connection.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL) == b"look\n"
         assert connection.recv(5, socket.MSG_WAITALL) == b"look\n"

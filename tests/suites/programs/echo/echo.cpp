@@ -53,7 +53,7 @@ struct Ask : std::enable_shared_from_this<Ask> {
 	}
 	void begin(tcp::endpoint at)
 	{
-		timer.expires_after(std::chrono::seconds(20));
+		timer.expires_after(std::chrono::seconds(120));
 		timer.async_wait([self = shared_from_this()](Error e) {
 			if (!e)
 				std::abort();

@@ -15,7 +15,7 @@ fn ask(at: String, number: u32) -> io::Result<()> {
     let text: Vec<u8> = (0..300_000u32).map(|n| (n.wrapping_mul(2654435761) >> 13) as u8 ^ number as u8).collect();
     let mut peer = TcpStream::connect(&at)?;
     peer.set_nodelay(true)?;
-    peer.set_read_timeout(Some(Duration::from_secs(20)))?;
+    peer.set_read_timeout(Some(Duration::from_secs(120)))?;
     let (mut writer, copy) = (peer.try_clone()?, text.clone());
     let written = thread::spawn(move || {
         for piece in copy.chunks(7919) {
