@@ -5,8 +5,6 @@
  */
 #include "cases.h"
 
-#define CLOSED_MS 30000
-
 /* --- the ring ---------------------------------------------------------- */
 
 static void op_unknown(struct guest *g)
@@ -306,7 +304,7 @@ static void run_case(const struct hostile_case *c)
 	guest_open(&g);
 	fprintf(stderr, "%s\n", c->name);
 	c->run(&g);
-	guest_wait_closed(&g, CLOSED_MS);
+	guest_wait_closed(&g, LONGEST_MS);
 	guest_close(&g);
 	printf("%s %s\n", c->name, c->reason);
 }
@@ -333,7 +331,7 @@ void run_stalled(uint64_t seed)
 	guest_kick(&g);
 	if (guest_closed(&g))
 		fail("closed at once");
-	guest_wait_closed(&g, CLOSED_MS);
+	guest_wait_closed(&g, LONGEST_MS);
 	guest_close(&g);
 	printf("stalled ring-stalled\n");
 }

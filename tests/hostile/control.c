@@ -34,7 +34,7 @@ static void question(const char *text)
 	struct pollfd pfd = { .fd = conn, .events = POLLIN };
 
 	conn_send(conn, text, strlen(text), NULL, 0);
-	if (poll(&pfd, 1, 5000) != 1)
+	if (poll(&pfd, 1, LONGEST_MS) != 1)
 		fail("no answer to %s", text);
 	close(conn);
 }
@@ -188,6 +188,8 @@ static void cycles(void)
 
 /* --- closing ------------------------------------------------------------ */
 
+#define LINGER_SECONDS 60
+
 /* What is sent, and how, so that canald has the last of it. */
 enum closing { AS_DUMMY, AS_WAITER, TOO_MANY, BEHIND_A_DUMMY, UNREAD, BEFORE_HELLO, CLOSINGS };
 static const char *const closing_name[CLOSINGS] = {
@@ -214,7 +216,7 @@ static int backlog_open(struct sockaddr_in *ret_name)
  */
 static int lingering(const struct sockaddr_in *to)
 {
-	struct linger linger = { .l_onoff = 1, .l_linger = 60 };
+	struct linger linger = { .l_onoff = 1, .l_linger = LINGER_SECONDS };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	static const uint8_t bytes[65536];
 
@@ -280,7 +282,7 @@ static void closing(enum closing how)
 	for (int n = 0; n < 20; n++)
 		guest_sync(&g);
 	question("{\"cmd\":\"status\"}");
-	if (now_ms() - before > 2000)
+	if (now_ms() - before > LINGER_SECONDS * 1000 / 2)
 		fail("canald waited %u ms: a lingering connection sent %s",
 		     (unsigned int)(now_ms() - before), closing_name[how]);
 	guest_close(&g);
@@ -325,7 +327,7 @@ void run_flood(uint64_t seed)
 		packet.number = 30000;
 		conn_send(g.conn, &packet, sizeof(packet), NULL, 0);
 	}
-	guest_wait_closed(&g, 5000);
+	guest_wait_closed(&g, LONGEST_MS);
 	guest_close(&g);
 	for (int i = 0; i < SILENT; i++)
 		close(conns[i]);

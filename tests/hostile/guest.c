@@ -13,7 +13,7 @@
 
 #include "machine.h"
 
-#define ANSWER_MS 60000
+#define ANSWER_MS LONGEST_MS
 
 const char *socket_path;
 char *only;

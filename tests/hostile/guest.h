@@ -34,6 +34,8 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define FDS_MAX 4096
+/* Guards against hangs, nothing else: how long canald may take to do what it must. */
+#define LONGEST_MS 60000
 
 struct machine; /* machine.h */
 

@@ -53,6 +53,20 @@ static void drain(struct flow *f)
 	guest_sync(&f->g);
 }
 
+/* Something has come to the other end: what was asked for is answered before bytes are moved. */
+static void wait_moved(struct flow *f)
+{
+	struct canal_fifo *rx = &guest_sock(&f->g, f->b)->rx;
+	uint64_t until = now_ms() + LONGEST_MS;
+
+	while (!canal_load_acquire(&rx->tail)) {
+		if (guest_closed(&f->g) || now_ms() > until)
+			fail("nothing is moved");
+		guest_kick(&f->g);
+		nap_us(50);
+	}
+}
+
 /* --- addresses --------------------------------------------------------- */
 
 static void pages_that_are_not_there(struct flow *f)
@@ -166,7 +180,7 @@ static void tail_goes_back(struct flow *f)
 		post(&f->g, CANAL_INR_RX, f->b, 0);
 		nap_us(1000);
 	}
-	guest_wait_closed(&f->g, 5000);
+	guest_wait_closed(&f->g, LONGEST_MS);
 }
 
 /* The head of RX goes back into a chunk that was taken away. */
@@ -175,44 +189,44 @@ static void head_into_a_trimmed_chunk(struct flow *f)
 	struct canal_fifo *rx = &guest_sock(&f->g, f->b)->rx;
 
 	guest_put(&f->g, f->a, NULL, 1000);
-	for (int i = 0; i < 10000 && canal_load_acquire(&rx->tail) != 1000; i++)
-		nap_us(100);
+	wait_moved(f);
 	for (int i = 0; i < 200 && !guest_closed(&f->g); i++) {
 		drain(f);
 		nap_us(30000);
 		canal_store_fence(&rx->head, 500);
 		(void)transfer(f, CANAL_INR_RECV_REF, f->b, VA, 100, 0);
 	}
-	guest_wait_closed(&f->g, 5000);
+	guest_wait_closed(&f->g, LONGEST_MS);
 }
 
 static void head_ahead(struct flow *f)
 {
 	canal_store_fence(&guest_sock(&f->g, f->b)->rx.head, 1);
 	machine_ref_post(&f->g, CANAL_INR_RECV_REF, f->b, 2, VA, 100, 0);
-	guest_wait_closed(&f->g, 5000);
+	guest_wait_closed(&f->g, LONGEST_MS);
 }
 
 static void slot_in_use(struct flow *f)
 {
 	machine_ref_post(&f->g, CANAL_INR_SEND_REF, f->a, 2, VA, 2 * MIB, 0);
 	machine_ref_post(&f->g, CANAL_INR_SEND_REF, f->a, 2, VA, 2 * MIB, 0);
-	guest_wait_closed(&f->g, 5000);
+	guest_wait_closed(&f->g, LONGEST_MS);
 }
 
 static void stop_out_of_range(struct flow *f)
 {
 	post(&f->g, CANAL_INR_REF_STOP, 0, f->g.shape.wait.count);
-	guest_wait_closed(&f->g, 5000);
+	guest_wait_closed(&f->g, LONGEST_MS);
 }
 
 /* --- ends in the middle ------------------------------------------------- */
 
-/* More than RX of the other end takes: it stays under way. */
+/* More than RX of the other end takes: it stays under way, and some of it is there. */
 static void long_send(struct flow *f, uint32_t slot)
 {
 	machine_ref_post(&f->g, CANAL_INR_SEND_REF, f->a, slot, VA, 2 * MIB, 0);
 	guest_sync(&f->g);
+	wait_moved(f);
 }
 
 static void stopped(struct flow *f)
@@ -320,7 +334,7 @@ static void stale_generation(struct flow *f)
 static void many_at_once(struct flow *f)
 {
 	guest_put(&f->g, f->a, NULL, 200000);
-	guest_sync(&f->g);
+	wait_moved(f);
 	for (int round = 0; round < 5; round++) {
 		for (uint32_t slot = 2; slot < 200; slot++)
 			machine_ref_post(&f->g, CANAL_INR_RECV_REF, f->b, slot, VA, LONG, 0);

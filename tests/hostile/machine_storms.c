@@ -161,7 +161,7 @@ static void reset_put(struct machine *m)
 /* Until canald has seen all that there is. */
 static void settle(struct machine *m)
 {
-	uint64_t until = now_ms() + 10000;
+	uint64_t until = now_ms() + LONGEST_MS;
 
 	while (canal_load_acquire(&m->mail->head) != canal_load_acquire(&m->mail->tail)) {
 		if (now_ms() > until)

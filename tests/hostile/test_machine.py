@@ -106,7 +106,7 @@ def honest(canald, programs, echo_port):
     program = programs.start(hostile(canald, "honest", "honest", echo_port, LARGE))
     yield program
     assert not program.ended(), program.describe()
-    program.stop(30)
+    program.stop(30 * harness.PATIENCE)
     assert program.returncode == 0, program.describe()
     assert int(program.stdout.split()[0]) > 0, program.describe()
 
@@ -152,8 +152,11 @@ def test_each_lie(canald, attack, part, ram):
 def test_bells(canald, attack):
     """Doorbells without end, interrupts that would wait, requests that cost much."""
     before = canald.status()["broken"]
-    attack("bells")
-    assert counted(canald, before).get("bell-storm", 0) > 0
+    for _ in range(5):  # a canald that hardly runs does not hear so many in a second
+        attack("bells")
+        if counted(canald, before).get("bell-storm", 0) > 0:
+            return
+    assert False, "no storm was noticed"
 
 
 @pytest.mark.parametrize("part", ["mailbox", "vanish", "scribble", "flip"])
