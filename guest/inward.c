@@ -7,7 +7,8 @@
  * to a closed port has been refused when a non-blocking connect() is. Programs that talk
  * to themselves count on that, tests above all, and across threads. So a call that ends
  * such a connection, or begins one over loopback, waits until canald has done it. What
- * is sent is looked for by who finds nothing else, without asking (trim.c).
+ * is sent is looked for by who finds nothing else, without asking (trim.c). The close()
+ * of a listener waits, too: who is told of it, wherever he is, is refused, or has the port.
  *
  * Ownership and threads: any thread, with no lock held.
  * Failure: without a wait slot, or without canald, nothing waits.

@@ -48,7 +48,7 @@ struct goodbye {
 	bool last;
 	bool stays;      /* in a set that other processes have, or had */
 	bool shares;     /* datagrams to its port are another's from now on */
-	bool inward;     /* the other end is in this channel, too: inward.c */
+	bool settles;    /* the other end is in this channel, too, or it listens: inward.c */
 	uint32_t linger; /* SO_LINGER: seconds to wait at most; 0: none */
 	uint32_t generation;
 };
@@ -67,7 +67,8 @@ static struct goodbye forget(int fd)
 		const struct canal_sock *s = bye.was.object;
 
 		bye.linger = canal_read_once(&s->linger);
-		bye.inward = canal_read_once(&s->inward);
+		bye.settles = canal_read_once(&s->inward) ||
+			      canal_read_once(&s->state) == CANAL_SOCK_LISTENING;
 		bye.shares = canal_read_once(&s->status) & CANAL_STATUS_SHARES;
 		bye.generation = canal_read_once(&s->generation);
 	}
@@ -133,9 +134,9 @@ static void hint(const struct goodbye *bye)
 	(void)channel_post(&the_channel, &inr);
 	if (bye->linger || bye->shares)
 		linger(bye);
-	else if (bye->stays && !bye->inward)
+	else if (bye->stays && !bye->settles)
 		leave(bye);
-	if (bye->inward)
+	if (bye->settles)
 		inward_settle();
 }
 
