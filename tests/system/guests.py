@@ -86,7 +86,7 @@ class Network:
     def ports(self, *options):
         reply = subprocess.run([self.bin_dir / "canalctl", "--socket", self.canald.socket, "ports",
                                 *options], env=harness.environment(), capture_output=True, text=True,
-                               timeout=10)
+                               timeout=10 * harness.PATIENCE)
         assert reply.returncode == 0, reply.stderr
         return json.loads(reply.stdout)["ports"] if "--json" in options else reply.stdout
 
@@ -140,7 +140,7 @@ def net(bin_dir, work_dir, programs, config):
 
 def connect(port, address="127.0.0.1", source=None):
     """From the host, with the kernel's sockets."""
-    return socket.create_connection((address, port), timeout=10,
+    return socket.create_connection((address, port), timeout=10 * harness.PATIENCE,
                                     source_address=source and (source, 0))
 
 

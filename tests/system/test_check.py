@@ -217,7 +217,7 @@ def test_bad_script(bin_dir, check, work_dir, text, words):
     path.write_text(text.format(self=path, plain=work_dir / "plain"))
     path.chmod(0o755)
     check(path, NOT_COVERED, words)
-    run = subprocess.run([bin_dir / "canal-run", path], capture_output=True, text=True, timeout=20)
+    run = subprocess.run([bin_dir / "canal-run", path], capture_output=True, text=True, timeout=20 * harness.PATIENCE)
     assert run.returncode == 126 and words in run.stderr
 
 
@@ -229,7 +229,7 @@ def test_script_without_interpreter(bin_dir, check, work_dir, canald, text):
     path.chmod(0o755)
     assert "(its interpreter is /bin/sh)" in check(path, COVERED)
     run = subprocess.run([bin_dir / "canal-run", "--socket", canald.socket, path, "more"], capture_output=True, text=True,
-                         timeout=20)
+                         timeout=20 * harness.PATIENCE)
     assert (run.returncode, run.stdout) == (0, f"{path}\n" if text.startswith("echo") else ""), run
 
 
@@ -241,7 +241,7 @@ def test_not_readable(bin_dir, compiled, work_dir, mode, status, words):
     path.chmod(mode)
     work_dir.chmod(0o711)
     done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", bin_dir / "canal-run", "--check", path],
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=20 * harness.PATIENCE)
     assert done.returncode == status and words in done.stdout, done
 
 
@@ -272,5 +272,5 @@ def test_broken_files(bin_dir, compiled, work_dir):
             data[at:at + 1] = noise.randbytes(1)
         path.write_bytes(data)
         path.chmod(0o755)
-        done = subprocess.run([bin_dir / "canal-run", "--check", path], capture_output=True, timeout=20)
+        done = subprocess.run([bin_dir / "canal-run", "--check", path], capture_output=True, timeout=20 * harness.PATIENCE)
         assert done.returncode in (0, 1, 2, 125), (i, done)

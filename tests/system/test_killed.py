@@ -24,7 +24,7 @@ how = sys.argv[1]
 listener = socket.create_server(("127.0.0.1", 0))
 a = socket.create_connection(listener.getsockname())
 b = listener.accept()[0]
-posted = mmap.mmap(-1, 8)
+posted = mmap.mmap(-1, 8)  # how many, as a byte; and has it begun?
 go, gone = os.pipe()
 
 def begin(work):
@@ -39,21 +39,30 @@ def begin(work):
     os._exit(0)
 
 def fill():
+    posted[1] = 1
     while True:
         a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, posted[0] & 1)
         posted[0] = posted[0] + 1 & 255
 
+def waits(pid, looks=5):  # it sleeps, and has got no further: the ring is full
+    before = posted[0]
+    for _ in range(looks):
+        with open(f"/proc/{pid}/stat") as stat:
+            if stat.read().rpartition(")")[2].split()[0] != "S" or posted[0] != before or not posted[1]:
+                return False
+        time.sleep(0.02)
+    return True
+
 def send():
-    before = -1
-    while how == "joined" and before != posted[0]:
-        before = posted[0]
-        time.sleep(0.2)
+    while how == "joined" and not waits(int.from_bytes(posted[4:8], "little")):
+        time.sleep(0.02)
     print("it sends", flush=True)
     a.send(b"of the child")
     print("it has sent", flush=True)
 
 child = begin(send)
 filler = begin(fill) if how == "joined" else 0
+posted[4:8] = filler.to_bytes(4, "little")
 print("pids", child, filler, "of them", flush=True)
 sys.stdin.readline()
 os.write(gone, b"xx")

@@ -107,7 +107,7 @@ def test_many_short_guests(canal, canald, work_dir, small_files, native, files_d
 
 
 STUCK = """
-import socket, sys
+import select, socket, sys
 if sys.argv[1] == "peer":  # takes nothing until it is told to
     listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     print("ready", flush=True)
@@ -121,12 +121,9 @@ if sys.argv[1] == "peer":  # takes nothing until it is told to
         print("reset")
 else:
     s = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-    s.settimeout(0.5)
-    try:
-        while True:
-            s.sendall(bytes(1 << 20))
-    except TimeoutError:
-        pass
+    s.setblocking(False)
+    while select.select([], [s], [], 3)[1]:  # so long nothing was taken: all is full
+        s.send(bytes(1 << 16))
 """
 
 

@@ -92,7 +92,7 @@ def ss(pid):
 def ask(bin_dir, canald):
     def run(*options, socket_path=canald.socket):
         reply = subprocess.run([bin_dir / "canalctl", "--socket", socket_path, "sockets", *options],
-                               env=harness.environment(), capture_output=True, text=True, timeout=20)
+                               env=harness.environment(), capture_output=True, text=True, timeout=20 * harness.PATIENCE)
         assert reply.returncode == 0, reply.stderr
         return json.loads(reply.stdout)["sockets"] if "--json" in options else reply.stdout
     return run
@@ -153,7 +153,7 @@ def test_as_ss_shows_it(programs, canald, bin_dir, work_dir, free_port, peer, fu
 
         def look(pid):
             reply = subprocess.run([bin_dir / "canalctl", "-s", service.socket, "sockets", "-j"],
-                                   capture_output=True, text=True, timeout=20, check=True)
+                                   capture_output=True, text=True, timeout=20 * harness.PATIENCE, check=True)
             return rows(lambda _: json.loads(reply.stdout)["sockets"], pid)
         canal = observe(harness.Side("canal", programs, service), look, peer, full, port)
         peer.hang_up()  # or the bytes that it does not read may be kept for it
@@ -276,7 +276,7 @@ def test_guests(programs, bin_dir, work_dir):
 
     def canalctl(*options):
         return subprocess.run([bin_dir / "canalctl", "-s", service.socket, "sockets", *options],
-                              capture_output=True, text=True, timeout=20)
+                              capture_output=True, text=True, timeout=20 * harness.PATIENCE)
     try:
         running = {}
         for name, address in (("web1", "10.77.0.2"), ("web2", "10.77.0.3")):

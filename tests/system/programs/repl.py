@@ -15,11 +15,11 @@ names = {"socket": socket, "select": select}
 
 
 def tcp(family=socket.AF_INET, **options):
-    """A stream socket that gives up after some seconds."""
+    """A stream socket that gives up after a while."""
     made = socket.socket(family, socket.SOCK_STREAM)
     for name, value in options.items():
         made.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-    made.settimeout(10)
+    made.settimeout(60)
     return made
 
 
@@ -27,7 +27,7 @@ def udp(family=socket.AF_INET, **options):
     made = socket.socket(family, socket.SOCK_DGRAM)
     for name, value in options.items():
         made.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-    made.settimeout(10)
+    made.settimeout(60)
     return made
 
 

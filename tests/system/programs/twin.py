@@ -17,7 +17,7 @@ import time
 
 HOST, PORT = sys.argv[2], int(sys.argv[3])
 LIBCANAL = ctypes.CDLL(None)
-SECONDS = 20
+SECONDS = 60
 MOMENT = 0.2
 
 
@@ -67,7 +67,7 @@ def loopback_connect():
     assert canal(c)
     c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100000)
-    c.settimeout(5)
+    c.settimeout(SECONDS)
     fd, twice = c.fileno(), os.dup(c.fileno())
     c.connect(("127.0.0.1", port))
     assert not canal(c) and c.fileno() == fd and not os.get_inheritable(fd)
@@ -157,11 +157,11 @@ def readiness():
     for wait in waits:
         assert not wait(0) and not wait(50)
         kept = socket.create_connection(("127.0.0.1", port))
-        assert len(wait(1000)) == 1 and len(wait(0)) == 1
+        assert len(wait(SECONDS * 1000)) == 1 and len(wait(0)) == 1
         server.accept()
         assert not wait(0)
         thread = soon(lambda: socket.create_connection(("127.0.0.1", port)))
-        assert wait(5000)
+        assert wait(SECONDS * 1000)
         thread.join()
         server.accept()
         kept.close()
@@ -185,7 +185,7 @@ def epoll_and_fork():
     epoll.register(server.fileno(), select.EPOLLIN)
     os.waitpid(child(server.close), 0)
     kept = socket.create_connection(("127.0.0.1", port))
-    assert epoll.poll(1)
+    assert epoll.poll(SECONDS)
     server.accept()
     pid = child(lambda: time.sleep(SECONDS))
     server.close()
@@ -247,9 +247,9 @@ def udp():
     epoll.register(client.fileno(), select.EPOLLIN | select.EPOLLET)
     assert not poll.poll(50) and not epoll.poll(.05)
     connected.send(b"s")
-    assert poll.poll(1000) and server.recv(3) == b"s"
+    assert poll.poll(SECONDS * 1000) and server.recv(3) == b"s"
     server.sendto(b"t", address)
-    assert epoll.poll(1) and client.recv(3) == b"t"
+    assert epoll.poll(SECONDS) and client.recv(3) == b"t"
 
 
 def udp6():
@@ -294,10 +294,10 @@ def epoll_before_connect():
     epoll.register(c.fileno(), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
     epoll.poll(0)
     assert c.connect_ex(("127.0.0.1", port)) in (0, errno.EINPROGRESS)
-    assert epoll.poll(1)[0][0] == c.fileno()
+    assert epoll.poll(SECONDS)[0][0] == c.fileno()
     accepted, _ = server.accept()
     accepted.send(b"x")
-    assert epoll.poll(1)[0][1] & select.EPOLLIN
+    assert epoll.poll(SECONDS)[0][1] & select.EPOLLIN
 
 
 def outside():

@@ -92,14 +92,14 @@ def read_out(s):
     for number, (byte, front, behind) in enumerate(plan()):
         in_front = sum(front)
         if number % 3 == 0:  # it arrives before anything is read
-            assert select.select([], [], [s], 10)[2], number
+            assert select.select([], [], [s], 60)[2], number
         got = 0
         while got < in_front:
             part = s.recv(65536)
             assert part == b"f" * len(part) and part, (number, got, in_front, part[:20])
             got += len(part)
         assert got == in_front, (number, got, in_front)
-        assert select.select([], [], [s], 10)[2], number
+        assert select.select([], [], [s], 60)[2], number
         assert at_mark(s), number
         if number % 2:
             assert s.recv(10, socket.MSG_OOB) == bytes((byte,)), number
@@ -113,7 +113,7 @@ def read_inline(s):
     s.sendall(b"W")
     for number, (byte, front, behind) in enumerate(plan()):
         take(s, sum(front), b"f")
-        assert select.select([], [], [s], 10)[2], number
+        assert select.select([], [], [s], 60)[2], number
         assert at_mark(s), number
         take(s, 1, bytes((byte,)))
         take(s, behind, b"b")
