@@ -289,11 +289,19 @@ static long do_getopt(void)
 	return getsockopt(fd_of(arg[0]), (int)arg[1], (int)arg[2], &value, &len) ? -1 : value;
 }
 
+/*
+ * The kernel sets the error of a reset before it sets the end, and poll() may look in between.
+ * FIONREAD takes the socket's lock, so that both are there behind it.
+ */
 static long do_wait(void)
 {
 	struct pollfd p = { .fd = fd_of(arg[0]), .events = (short)arg[1] };
-	int n = poll(&p, 1, WAIT_S * 1000);
+	int n = poll(&p, 1, WAIT_S * 1000), count;
 
+	if (n > 0 && p.revents & POLLERR) {
+		(void)ioctl(p.fd, FIONREAD, &count);
+		n = poll(&p, 1, 0);
+	}
 	return n <= 0 ? n : p.revents;
 }
 

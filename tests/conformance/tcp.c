@@ -147,17 +147,25 @@ static void dual_stack_off(void)
 	TELL(peer("connect 2 %d %d", AF_INET6, port_of(&name)));
 }
 
+#define ANOTHER_PORT 16
+
 static void dual_stack_in_use(void)
 {
 	struct name name;
+	int ret = -1;
 	int fd = dual(false, &name), other = NEED(socket(AF_INET, SOCK_STREAM, 0));
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port_of(&name)) };
 
 	TELL(bind(other, (void *)&any, sizeof(any)));
-	close(fd);
-	fd = dual(true, &name);
-	any.sin_port = htons(port_of(&name));
-	TELL(bind(other, (void *)&any, sizeof(any)));
+	/* a port that is free over IPv6 may be one of an old connection over IPv4 */
+	for (int i = 0; i < ANOTHER_PORT && ret; i++) {
+		close(fd);
+		fd = dual(true, &name);
+		any.sin_port = htons(port_of(&name));
+		errno = 0;
+		ret = bind(other, (void *)&any, sizeof(any));
+	}
+	say_result("bind beside IPv6 only", ret);
 }
 
 static void mapped_connect(void)
