@@ -389,8 +389,10 @@ void epoll_thread_ends(void)
 		set_sleeper_gone(was.number, was.serial);
 }
 
-static int kernel_sleep(struct epoll_set *es, int epfd, struct epoll_event *ev, int max,
-			int64_t deadline, const sigset_t *mask)
+/* Not inlined: in the frame of its caller it would lie anywhere, above asleep_check()'s too. */
+static __attribute__((noinline)) int kernel_sleep(struct epoll_set *es, int epfd,
+						  struct epoll_event *ev, int max, int64_t deadline,
+						  const sigset_t *mask)
 {
 	const struct asleep outer = asleep; /* of whom this handler interrupted */
 	struct timespec ts;

@@ -5,10 +5,11 @@
  */
 #include "calls.h"
 
+#include <setjmp.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
-enum { CALLS = 1000, LEN = 64 };
+enum { CALLS = 1000, LEN = 64, JUMPS = 3 };
 
 static int null_fd, mark_len;
 
@@ -25,6 +26,32 @@ static void say_done(const char *what, int count)
 	say("%s: %s", what, count == CALLS ? "all" : "not all");
 }
 
+static sigjmp_buf back;
+
+static void jump(int number)
+{
+	(void)number;
+	siglongjmp(back, 1);
+}
+
+/* Who left a sleep by a jump is no sleeper, whom each call would have to wake. */
+static void jump_out_of(int set)
+{
+	static volatile int jumps;
+	struct epoll_event ev;
+
+	signal(SIGALRM, jump);
+	jumps = 0;
+	if (sigsetjmp(back, 1))
+		jumps++;
+	if (jumps < JUMPS) {
+		ualarm(20000, 0);
+		(void)epoll_wait(set, &ev, 1, -1);
+	}
+	signal(SIGALRM, SIG_DFL);
+	NEED(epoll_wait(set, &ev, 1, 20));
+}
+
 static void sends_and_recvs(const int *fd, const char *kind)
 {
 	static char data[LEN];
@@ -33,6 +60,7 @@ static void sends_and_recvs(const int *fd, const char *kind)
 	int set = NEED(epoll_create1(0)), done;
 
 	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd[1], &ev));
+	jump_out_of(set);
 	/* Once before, so that chunks and wait slots are there. */
 	send_all(fd[0], data, LEN);
 	NEED(epoll_wait(set, &ev, 1, 5000));
