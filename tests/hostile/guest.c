@@ -317,19 +317,30 @@ struct canal_sock *guest_sock(const struct guest *g, uint32_t n)
 	return (struct canal_sock *)(void *)(g->base + g->shape.sock.offset) + n;
 }
 
-uint32_t guest_number(struct guest *g)
+uint32_t guest_number_or_none(struct guest *g)
 {
 	uint32_t *grant = table(g, &g->shape.grant), n;
 	uint64_t until = now_ms() + ANSWER_MS, head = g->region->grant_head;
 
 	while (canal_load_acquire(&g->region->grant_tail) == head) {
-		if (guest_closed(g) || now_ms() > until)
+		if (guest_closed(g))
+			return CANAL_NONE;
+		if (now_ms() > until)
 			fail("no number for a socket");
 		post(g, CANAL_INR_NOP, 0, 0);
 		nap_us(100);
 	}
 	n = grant[head % g->shape.grant.count];
 	canal_store_release(&g->region->grant_head, head + 1);
+	return n;
+}
+
+uint32_t guest_number(struct guest *g)
+{
+	uint32_t n = guest_number_or_none(g);
+
+	if (n == CANAL_NONE)
+		fail("no number for a socket: the channel was closed");
 	return n;
 }
 

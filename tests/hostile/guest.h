@@ -118,6 +118,8 @@ void guest_sync(struct guest *g);
 
 struct canal_sock *guest_sock(const struct guest *g, uint32_t n);
 uint32_t guest_number(struct guest *g);
+/* The same where a rule may have been broken: CANAL_NONE when the channel was closed. */
+uint32_t guest_number_or_none(struct guest *g);
 /* The near end of a dummy whose far end canald got; and its end. */
 int guest_near(struct guest *g, uint32_t n, uint32_t generation);
 void guest_near_close(struct guest *g, int fd, uint32_t n, uint32_t generation);

@@ -334,6 +334,7 @@ static struct canal_addr own_place(struct chaos *c)
 static void renew(struct chaos *c, uint32_t i)
 {
 	struct guest *g = &c->g;
+	uint32_t number;
 
 	if (c->near[i] >= 0) {
 		guest_near_close(g, c->near[i], c->sock[i], c->generation[i]);
@@ -343,7 +344,11 @@ static void renew(struct chaos *c, uint32_t i)
 		post(g, CANAL_INR_CLOSE, c->sock[i], 1);
 	}
 	c->near[i] = -1;
-	c->sock[i] = guest_number(g);
+	c->type[i] = 0;
+	number = guest_number_or_none(g);
+	if (number == CANAL_NONE) /* the last request broke a rule */
+		return;
+	c->sock[i] = number;
 	c->type[i] = below(c, 3) ? SOCK_STREAM : SOCK_DGRAM;
 	c->generation[i] = guest_sock(g, c->sock[i])->generation;
 	post(g, CANAL_INR_SOCKET, c->sock[i], below(c, 6) ? AF_INET : AF_INET6, c->type[i]);
