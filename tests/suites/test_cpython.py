@@ -36,14 +36,14 @@ MODULES = {
     "test_socket": 120,
     "test_socketserver+network": 60,
     "test_ssl": 120,
-    "test_subprocess": 120,
+    "test_subprocess": 240,
     "test_timeout+network": 60,
 }
 LEFT_OUT = [
     "!*.ThreadedVSOCKSocketStreamTest.*",  # hangs natively where there is no vsock loopback
     "!*.TCPTimeoutTestCase.*",  # asks hosts of the Internet
 ]
-TEST_SECONDS = 120
+TEST_SECONDS = 200
 # Minutes, most of them asleep; no socket of theirs has a port of its own choice. The longest begin.
 TOGETHER = [f"test_multiprocessing_{how}" for how in ("spawn", "forkserver", "fork", "main_handling")]
 AT_A_TIME = 4

@@ -97,9 +97,16 @@ def haproxy_config(work_dir, port, backend):
 
 
 def master_waits(haproxy):
-    """haproxy's master executes itself once more when its worker runs; a signal just before that is forgotten."""
-    environ = pathlib.Path(f"/proc/{haproxy.pid}/environ")
-    haproxy.wait_until(lambda: b"HAPROXY_MWORKER_WAIT_ONLY=" in environ.read_bytes(), "master that waits", 30)
+    """haproxy's master executes itself once more when its worker runs, and ignores SIGUSR2 until it is up: what comes
+    before is forgotten."""
+    environ, status = (pathlib.Path(f"/proc/{haproxy.pid}/{name}") for name in ("environ", "status"))
+
+    def waits():
+        if b"HAPROXY_MWORKER_WAIT_ONLY=" not in environ.read_bytes():
+            return False
+        caught = int(re.search(r"^SigCgt:\s+(\w+)", status.read_text(), re.MULTILINE)[1], 16)
+        return caught >> (signal.SIGUSR2 - 1) & 1
+    haproxy.wait_until(waits, "master that waits", 30)
 
 
 @pytest.mark.seconds(200)

@@ -38,9 +38,10 @@ def test_work_after_abuse(native, guest, world, free_port):
     assert told.stdout == "all equal\n", told.describe()
 
 
+@pytest.mark.seconds(240)
 def test_many_processes_come_and_go(guest, world, native, free_port):
     """Channels are made and released, forked children join and end, some of them by force."""
-    told = guest.python("forked_sets.py", "children", 60, seconds=110)
+    told = guest.python("forked_sets.py", "children", 60, seconds=200)
     assert told.stdout == "all equal\n", told.describe()
     for _ in range(20):
         told = guest.run([PYTHON, "-c", "import socket; socket.socket().bind(('0.0.0.0', 0))"])

@@ -6,7 +6,7 @@ import pytest
 from harness import PYTHON
 from world import SYSTEM_PROGRAMS
 
-pytestmark = pytest.mark.canal_only
+pytestmark = [pytest.mark.canal_only, pytest.mark.seconds(300)]
 # Of these QEMU puts 2 GiB below the hole, and the rest at 4 GiB. The file is sparse.
 WORLD = {"memory_mib": 3072}
 # Memory from the top goes first: this much of it is taken, so that what follows lies below the hole.
@@ -28,7 +28,7 @@ def test_above_the_hole(native, guest, world, free_port):
 def test_below_the_hole(native, guest, world, free_port):
     """The memory above it is full; the module begins anew, with a cookie that lies below."""
     guest.machine.sh(f"mkdir /fill && mount -t tmpfs -o size={FILL_MIB}m none /fill && "
-                     f"dd if=/dev/zero of=/fill/all bs=1M count={FILL_MIB} 2>/dev/null")
+                     f"dd if=/dev/zero of=/fill/all bs=1M count={FILL_MIB} 2>/dev/null", seconds=200)
     try:
         guest.machine.sh("rmmod canal && insmod /lib/modules/canal.ko && /etc/guest/setup")
         echo(native, guest, world, free_port())
