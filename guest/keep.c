@@ -5,7 +5,7 @@
  * Purpose: in the kernel a call holds the open file description, so that close() takes
  * the number away and nothing else. Here the descriptor is the socket's life: who
  * closes the last one while another thread sleeps on that socket leaves that thread a
- * duplicate, which it closes when its call is over.
+ * duplicate, which it closes when its call is over, and tells canald so.
  *
  * Invariants
  *  1. Nothing is paid for by who does not sleep, and a sleep costs no system call.
@@ -47,7 +47,7 @@ void keep_begin(uint32_t slot, uint32_t n)
 	keep_slot = slot + 1;
 }
 
-static void drop(struct record *r)
+static bool drop(struct record *r)
 {
 	uint32_t kept = canal_read_once(&r->kept) ? canal_xchg(&r->kept, 0u) : 0;
 	int saved = errno;
@@ -55,16 +55,33 @@ static void drop(struct record *r)
 	if (kept)
 		fd_close_own((int)kept - 1);
 	errno = saved;
+	return kept;
+}
+
+/* The closer's hint came too early: what comes now finds the socket gone, as behind close(). */
+static void drop_at_once(struct record *r, uint32_t n)
+{
+	const struct canal_inr inr = {
+		.op = CANAL_INR_CLOSE,
+		.sock = n,
+		.slot = CANAL_NONE,
+	};
+	int saved = errno;
+
+	if (drop(r) && the_channel.client && !the_channel.dead)
+		(void)channel_post(&the_channel, &inr);
+	errno = saved;
 }
 
 void keep_end(void)
 {
 	struct record *r = &records[keep_slot - 1];
+	uint32_t n;
 
 	keep_slot = 0;
 	/* V1 store-load: the wait is over, before the look at what was kept */
-	(void)canal_xchg(&r->waits_on, 0u);
-	drop(r);
+	n = canal_xchg(&r->waits_on, 0u);
+	drop_at_once(r, n - 1);
 }
 
 static void leave(struct record *r, int fd, uint32_t n)
@@ -80,7 +97,7 @@ static void leave(struct record *r, int fd, uint32_t n)
 	/* V1 store-load: what is kept, before the look whether it waits still */
 	canal_full_fence();
 	if (canal_read_once(&r->waits_on) != n + 1)
-		drop(r);
+		(void)drop(r);
 }
 
 void keep_open(int fd, uint32_t n)
@@ -103,7 +120,7 @@ void keep_after_fork(void)
 		if (!records[i].waits_on && !records[i].kept)
 			continue;
 		records[i].waits_on = 0;
-		drop(&records[i]);
+		(void)drop(&records[i]);
 	}
 	keep_slot = 0;
 }

@@ -305,6 +305,27 @@ static void close_does_not_wake_accept(void)
 	say_woken("accept", w);
 }
 
+/* Who was interrupted in accept() has let go of it: where it was closed meanwhile, nobody listens. */
+static void closed_under_accept_refuses(void)
+{
+	int refused = 0;
+
+	count_signal(SIGUSR1, 0);
+	for (int round = 0; round < 50; round++) {
+		struct name name;
+		int fd = listener(&name), other;
+		struct waiter *w = blocked(fd, do_accept);
+
+		NEED(close(fd));
+		pthread_kill(w->thread, SIGUSR1);
+		pthread_join(w->thread, NULL);
+		other = NEED(socket(family, SOCK_STREAM, 0));
+		refused += connect(other, sa(&name), name.len) < 0 && errno == ECONNREFUSED;
+		NEED(close(other));
+	}
+	say("%d of 50 refused", refused);
+}
+
 /* --- SO_RCVLOWAT ------------------------------------------------------- */
 
 static long do_recv_many(int fd)
@@ -810,6 +831,7 @@ const struct call_case cases[] = {
 	{ "close_does_not_wake_recv", close_does_not_wake_recv },
 	{ "close_does_not_wake_poll", close_does_not_wake_poll },
 	{ "close_does_not_wake_accept", close_does_not_wake_accept },
+	{ "closed_under_accept_refuses", closed_under_accept_refuses },
 	{ "lowat_is_waited_for", lowat_is_waited_for },
 	{ "eintr_recv", eintr_recv },
 	{ "eintr_read", eintr_read },

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+import harness
 from harness import PYTHON
 
 pytestmark = pytest.mark.canal_only
@@ -126,3 +127,64 @@ def test_who_was_woken_is_gone(prefork, canald):
         os.kill(pid, signal.SIGKILL)
     os.kill(left, signal.SIGCONT)
     assert served(client) == left
+
+
+# Closes what another thread waits in accept() of, interrupts that, and connects to where nobody listens any more.
+CLOSED = """
+import os, pathlib, select, signal, socket, sys, threading, time
+signal.signal(signal.SIGUSR1, lambda *_: None)
+s = socket.create_server(("127.0.0.1", 0))
+name = s.getsockname()
+
+def wait():
+    try:
+        s.accept()
+    except OSError:
+        pass
+thread = threading.Thread(target=wait)
+thread.start()
+stat = pathlib.Path(f"/proc/self/task/{thread.native_id}/stat")
+while stat.read_text().rpartition(")")[2].split()[0] != "S":
+    time.sleep(0.001)
+s.close()
+socket.socket().bind(("127.0.0.1", 0))  # canald has seen what came before
+print("closed", flush=True)
+sys.stdin.readline()
+signal.pthread_kill(thread.ident, signal.SIGUSR1)
+thread.join()
+c = socket.socket()
+c.setblocking(False)
+print("asks", flush=True)
+error = c.connect_ex(name)
+select.select([], [c], [])
+print(os.strerror(error if error not in (0, 115) else c.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
+"""
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_closed_in_accept(bin_dir, work_dir, programs, turn):
+    """A canald that looks late finds the listener gone before it sees that a connection was asked for."""
+    service = harness.Canald(bin_dir, work_dir, ["--poll", "always"])
+    try:
+        closed_in_accept(harness.Side("canal", programs, service), service)
+        service.stop()
+    finally:
+        service.program.kill()
+
+
+def closed_in_accept(canal, canald):
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as stdin, open(theirs, "wb", buffering=0) as go:
+        program = canal.start([PYTHON, "-c", CLOSED], stdin=stdin)
+        program.wait_printed("closed")
+        program.wait_until(lambda: asleep(program.pid), "its question")
+        canald.program.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, canald.program.pid, os.WSTOPPED)
+        try:
+            go.write(b"\n")
+            program.wait_printed("asks")
+            program.wait_until(lambda: asleep(program.pid), "wait for canald")
+        finally:
+            canald.program.send_signal(signal.SIGCONT)
+        assert program.wait(20) == 0, program.describe()
+    assert program.stdout == "closed\nasks\nConnection refused\n", program.describe()
