@@ -22,7 +22,7 @@ SERVER = harness.HERE / "programs/name_server.py"
 SECONDS = 60
 RESOLV = "nameserver 127.0.0.1\nsearch example.test\noptions ndots:1 "
 # Where each name has an answer it may take its time; one that has none costs this much.
-PATIENT, QUICK = "timeout:10 attempts:2\n", "timeout:2 attempts:1\n"
+PATIENT, QUICK = "timeout:10 attempts:2\n", "timeout:4 attempts:1\n"
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n"
 GUEST_HOSTS = HOSTS + "192.0.2.77 mine mine-too mine.example.test\n2001:db8::77 mine\n203.0.113.9 named\n"
 SERVICES = "http 80/tcp\nhttps 443/tcp\ncanal-test 7777/tcp\ncanal-test 7778/udp\n"
