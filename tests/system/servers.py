@@ -169,9 +169,14 @@ def memcached(side, port):
 
 
 def iperf3(side, port):
-    program = side.start(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port)])
+    program = side.start(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(port), "--forceflush"])
     program.wait_listening(port)
     return program
+
+
+def iperf3_listens(program, clients):
+    """So many clients are over: it closes its listener behind each, and makes another one."""
+    program.wait_until(lambda: program.stdout.count("Server listening") > clients, "next listener")
 
 
 def sockperf(side, feed, multiplexer, port, protocol):

@@ -36,13 +36,14 @@ def _iperf3(client, port, *options):
 @pytest.mark.parametrize("options", IPERF.values(), ids=IPERF.keys())
 def test_iperf3(server, client, free_port, traffic, options):
     port = free_port()
-    servers.iperf3(server, port)
+    serving = servers.iperf3(server, port)
     with traffic() as moved:
         end, program = _iperf3(client, port, "-t", "1", *options)
         if "-u" in options:
-            for _ in range(4):  # a machine that stood still for a while has lost more
+            for again in range(1, 5):  # a machine that stood still for a while has lost more
                 if _mostly_arrived(end):
                     break
+                servers.iperf3_listens(serving, again)
                 end, program = _iperf3(client, port, "-t", "1", *options)
             moved.payload_len = _assert_udp(end, program)
         else:
@@ -75,8 +76,9 @@ def _mostly_arrived(end):
 def test_iperf3_many_clients_in_turn(server, client, free_port, traffic):
     """The server is free again after each client, which ends as soon as all is sent."""
     port = free_port()
-    servers.iperf3(server, port)
-    for _ in range(5):
+    serving = servers.iperf3(server, port)
+    for clients in range(5):
+        servers.iperf3_listens(serving, clients)
         with traffic() as moved:
             end, program = _iperf3(client, port, "-n", "16M")
             moved.payload_len = _assert_tcp(end, program)
