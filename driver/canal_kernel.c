@@ -183,22 +183,23 @@ static struct canal_inr *ring_claim(struct canal_channel *ch, u64 *ret_pos)
 static bool inr_try(struct canal_channel *ch, const struct canal_inr *inr)
 {
 	struct canal_inr *slot;
+	bool posted = false;
 	u64 pos;
 
-	preempt_disable(); /* canald waits for who has claimed */
+	preempt_disable(); /* canald cannot go on without end past who has claimed */
 	slot = ring_claim(ch, &pos);
 	if (slot) {
 		memcpy((u8 *)slot + sizeof(slot->state), (const u8 *)inr + sizeof(inr->state),
 		       sizeof(*inr) - sizeof(inr->state));
-		/* Q1 release inside */
-		canal_ring_publish(slot, pos, ch->kernel_client);
+		/* Q1 release inside. Taken back only from a processor stopped for seconds. */
+		posted = canal_ring_publish(slot, pos, ch->kernel_client);
 	}
 	preempt_enable();
 	if (!slot)
 		canal_full_fence(); /* S1: the full ring before host_asleep */
 	if (canal_take(&ch->region->host_asleep))
 		canal_device_kick(ch->dev);
-	return slot;
+	return posted;
 }
 
 /**

@@ -263,16 +263,18 @@ int channel_post_pos(struct channel *ch, const struct canal_inr *inr, uint64_t *
 	/* before the claim: who has the socket now has it here still */
 	if (inr->sock < ch->sock_count)
 		generation = canal_read_once(&channel_sock(ch, inr->sock)->generation);
-	slot = channel_claim(ch, ret_pos);
-	if (!slot)
-		return -EPIPE;
-	/* All but the state, which is the ring's. */
-	memcpy((uint8_t *)slot + sizeof(slot->state), (const uint8_t *)inr + sizeof(inr->state),
-	       sizeof(*inr) - sizeof(inr->state));
-	canal_write_once(&slot->client, (canal_u16)ch->client);
-	canal_write_once(&slot->generation, generation);
-	/* Q1 release inside */
-	canal_ring_publish(slot, *ret_pos, ch->client);
+	do {
+		slot = channel_claim(ch, ret_pos);
+		if (!slot)
+			return -EPIPE;
+		/* All but the state, which is the ring's. */
+		memcpy((uint8_t *)slot + sizeof(slot->state),
+		       (const uint8_t *)inr + sizeof(inr->state),
+		       sizeof(*inr) - sizeof(inr->state));
+		canal_write_once(&slot->client, (canal_u16)ch->client);
+		canal_write_once(&slot->generation, generation);
+		/* Q1 release inside. Taken back only from who was stopped for seconds. */
+	} while (unlikely(!canal_ring_publish(slot, *ret_pos, ch->client)));
 	channel_kick(ch);
 	return 0;
 }
@@ -290,15 +292,9 @@ int channel_post(struct channel *ch, const struct canal_inr *inr)
 	return channel_post_pos(ch, inr, &pos);
 }
 
-/* The host takes INRs in order, and takes one only after it has executed the one
- * before. */
 bool channel_passed(const struct channel *ch, uint64_t pos)
 {
-	const struct canal_inr *next = &ch->inr[(pos + 1) & (ch->inr_count - 1)];
-
-	/* Q2 acquire: the host has done with the INR before; pairs with
-	 * canal_ring_consume() */
-	return canal_inr_pos(canal_load_acquire(&next->state)) > pos + 1;
+	return canal_ring_passed(ch->inr, ch->inr_count, pos);
 }
 
 /* --- calls ------------------------------------------------------------- */

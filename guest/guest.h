@@ -110,8 +110,7 @@ int channel_post(struct channel *ch, const struct canal_inr *inr);
 /* The same in an attached channel; *ret_pos is for channel_passed(). */
 int channel_post_pos(struct channel *ch, const struct canal_inr *inr, uint64_t *ret_pos);
 
-/* Whether the host has executed the INR at @pos. True late: not before it took
- * the one after it, too. */
+/* Whether the host has carried out the INR at @pos. */
 bool channel_passed(const struct channel *ch, uint64_t pos);
 
 /* Posts an INR and waits for its result; *in fills canal_call first, *out gets

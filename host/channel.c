@@ -2,9 +2,9 @@
 /*
  * A channel: one region, the processes that use it, and what they may touch.
  *
- * Purpose: takes processes in and lets them go, serves the INR ring, and closes
- * the channel of a guest that breaks the rules. region.c has its memory, grant.c
- * its socket numbers.
+ * Purpose: takes processes in and lets them go, and closes the channel of a guest that
+ * breaks the rules. region.c has its memory, ring_serve.c its INR ring, grant.c its
+ * socket numbers.
  *
  * Invariants
  *  1. A channel is freed only when it has neither clients nor sockets.
@@ -14,14 +14,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <sys/syslog.h>
 #include <unistd.h>
 
@@ -30,7 +28,6 @@
 const char *const broken_name[BROKEN_REASONS] = {
 	[BROKEN_NOT] = "none",
 	[BROKEN_RING_STATE] = "ring-state",
-	[BROKEN_RING_STALLED] = "ring-stalled",
 	[BROKEN_OP] = "bad-op",
 	[BROKEN_SOCKET] = "bad-socket",
 	[BROKEN_SLOT] = "bad-slot",
@@ -51,11 +48,6 @@ const char *const broken_name[BROKEN_REASONS] = {
 uint64_t broken_count[BROKEN_REASONS];
 uint64_t channels_alive;
 struct counters total_gone;
-
-/* A producer may hold a claimed slot for this long before it counts as stuck. */
-#define STALL_LIMIT_NS 5000000000ull
-/* How often to look whether its process still lives. */
-#define STALL_LOOK_NS 10000000ull
 
 /* --- making and freeing ------------------------------------------------ */
 
@@ -408,6 +400,7 @@ void channel_drop_client(struct client *c)
 	ch->client_alive[c->number / 64] &= ~(1ull << c->number % 64);
 	linger_drop_client(ch, c->number);
 	settle_drop_client(ch, c->number);
+	ring_drop_client(ch, c->number);
 	release_waiters(ch, c->number);
 	release_sets(ch, c->number);
 	if (!ch->broken) {
@@ -470,8 +463,7 @@ void channel_break(struct channel *ch, enum broken why)
 	ch->transport->broken(ch);
 }
 
-/* After a break: lets go of everything, outside of the calls that found it. */
-static void channel_tear_down(struct channel *ch)
+void channel_tear_down(struct channel *ch)
 {
 	struct client *c, *next;
 
@@ -497,92 +489,4 @@ void channel_hear(struct channel *ch, uint32_t number)
 	ch->hearing = true;
 	ch->transport->hear(c);
 	ch->hearing = false;
-}
-
-/* --- the ring ---------------------------------------------------------- */
-
-/*
- * Whether the process itself is gone, which its descendants outlive, and keep its
- * connection open. False where its id is not known here.
- */
-static bool client_is_dead(const struct client *c)
-{
-	struct pollfd pfd = { .events = POLLIN };
-	bool dead;
-
-	if (c->pid <= 0)
-		return false;
-	pfd.fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
-	if (pfd.fd < 0)
-		return errno == ESRCH;
-	dead = poll(&pfd, 1, 0) == 1;
-	close(pfd.fd);
-	return dead;
-}
-
-/* First the claimer is dead, then the slot is looked at: nothing can follow. */
-static bool ring_skip(struct channel *ch, uint32_t number)
-{
-	if (canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos) != number)
-		return false;
-	canal_ring_skip(ch->inr, CHANNEL_INRS, &ch->inr_pos);
-	ch->stalled_since_ns = 0;
-	return true;
-}
-
-/* A claimed slot whose claimer is dead is skipped (true); one that is alive has
- * time. */
-static bool ring_stalled(struct channel *ch)
-{
-	uint32_t number = canal_ring_staller(ch->inr, CHANNEL_INRS, ch->inr_pos);
-	uint64_t now_ns = ch->poller->now_ns;
-	struct client *c;
-
-	if (number == CANAL_NONE)
-		return false;
-	if (!number || number > ch->client_high) {
-		channel_break(ch, BROKEN_CLIENT);
-		return false;
-	}
-	c = channel_client(ch, number);
-	if (!c)
-		return ring_skip(ch, number);
-	if (!ch->stalled_since_ns) {
-		ch->stalled_since_ns = now_ns;
-		ch->stall_look_ns = now_ns + STALL_LOOK_NS;
-	} else if (now_ns >= ch->stall_look_ns) {
-		ch->stall_look_ns = now_ns + STALL_LOOK_NS;
-		if (client_is_dead(c))
-			return ring_skip(ch, number);
-		if (now_ns - ch->stalled_since_ns > STALL_LIMIT_NS)
-			channel_break(ch, BROKEN_RING_STALLED);
-	}
-	return false;
-}
-
-void channel_serve(struct channel *ch, unsigned int budget)
-{
-	struct canal_inr inr;
-
-	while (budget && !ch->broken) {
-		budget--;
-		switch (canal_ring_consume(ch->inr, CHANNEL_INRS, &ch->inr_pos, &inr)) {
-		case CANAL_RING_EMPTY:
-			return;
-		case CANAL_RING_STALLED:
-			if (!ring_stalled(ch))
-				return;
-			break; /* what lies behind it is served at once */
-		case CANAL_RING_BAD:
-			channel_break(ch, BROKEN_RING_STATE);
-			return;
-		case CANAL_RING_GOT:
-			ch->stalled_since_ns = 0;
-			ch->count.inrs++;
-			ch->poller->work++;
-			request_serve(ch, &inr);
-		}
-	}
-	if (ch->broken)
-		channel_tear_down(ch);
 }

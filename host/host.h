@@ -239,7 +239,6 @@ extern const struct transport transport_local; /* attach_local.c */
 enum broken {
 	BROKEN_NOT = 0,
 	BROKEN_RING_STATE,
-	BROKEN_RING_STALLED,
 	BROKEN_OP,
 	BROKEN_SOCKET,
 	BROKEN_SLOT,
@@ -350,7 +349,7 @@ struct channel {
 	uint8_t *sock;
 	struct canal_arena tx, rx;
 	/* private state */
-	uint64_t inr_pos;
+	struct canal_ring_reader reader; /* of the INR ring */
 	uint64_t stalled_since_ns, stall_look_ns;
 	uint64_t grant_tail;
 	uint32_t grant_none;
@@ -441,12 +440,18 @@ void channel_drop_client(struct client *c);
 void channel_break(struct channel *ch, enum broken why);
 /* On the poller: canald stops, the guest sees its channel end. */
 void channel_end(struct channel *ch);
+/* On the poller, after a break: lets go of everything, outside of the calls that found it. */
+void channel_tear_down(struct channel *ch);
 /* On the poller: packets that wait on the connection of client @number. */
 void channel_hear(struct channel *ch, uint32_t number);
 /* On the poller: NULL when there is no such process. */
 struct client *channel_client(struct channel *ch, uint32_t number);
-/* On the poller: one pass of INRs, at most @budget. */
+/* ring_serve.c, on the poller: one pass of INRs, at most @budget. */
 void channel_serve(struct channel *ch, unsigned int budget);
+/* The client is gone: what it claimed and did not publish never comes. */
+void ring_drop_client(struct channel *ch, uint32_t number);
+/* How often to look at a ring that can go on no longer. */
+#define RING_LOOK_NS 10000000ull
 /* On the poller: frees a channel that has neither clients nor sockets. */
 bool channel_reap(struct channel *ch);
 /* On the poller: the bell of a wait slot's use @serial arrived. Owns @fd, or it is

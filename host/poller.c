@@ -300,7 +300,7 @@ static int64_t sleep_limit(struct poller *p)
 	cds_list_for_each_entry(ch, &p->channels, link)
 	{
 		if (ch->stalled_since_ns)
-			return 1000000;
+			limit = sooner(limit, (int64_t)RING_LOOK_NS);
 		tick |= ch->bells_full || canal_read_once(&ch->region->tx_used) >= ch->shape.chunks;
 	}
 	if (!tick && cds_list_empty(&p->passed) && cds_list_empty(&p->lingering) &&

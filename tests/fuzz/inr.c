@@ -126,7 +126,7 @@ static void take_args(struct canal_inr *inr)
 
 static void post(struct channel *ch)
 {
-	uint64_t pos = ch->inr_pos;
+	uint64_t pos = ch->reader.pos;
 	struct canal_inr *slot, inr = { .op = fuzz_byte(&input) % (CANAL_INR_OPS + 1) };
 
 	inr.sock = take_number(shape_local.socks);
@@ -180,7 +180,7 @@ static void scribble(struct channel *ch)
 		base = (uint8_t *)ch->region + 192 + at % 440;
 		break;
 	case 1:
-		base = (uint8_t *)&ch->inr[(ch->inr_pos + n) % CHANNEL_INRS] + at % 56;
+		base = (uint8_t *)&ch->inr[(ch->reader.pos + n) % CHANNEL_INRS] + at % 56;
 		break;
 	case 2:
 		base = (uint8_t *)&ch->call[n] + at % 1024;

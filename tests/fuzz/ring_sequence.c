@@ -4,8 +4,8 @@
  * array that holds one entry for each position ever claimed.
  *
  * Up to four producers hold a claimed slot each; the input says who claims,
- * publishes, dies, or dies before it could move the hint, and when the consumer
- * looks.
+ * publishes, dies, or dies before it could move the hint, when the consumer
+ * looks, and when it learns who is dead.
  */
 #include "fuzz.h"
 #include "ring.h"
@@ -14,7 +14,7 @@
 #define PRODUCERS 4u
 #define STEPS 512u
 
-enum fate { NONE, CLAIMED, PUBLISHED, DEAD };
+enum fate { NONE, CLAIMED, PUBLISHED, DEAD, OVER };
 
 struct producer {
 	struct canal_inr *slot; /* claimed, or NULL */
@@ -23,7 +23,9 @@ struct producer {
 
 struct world {
 	struct canal_inr ring[COUNT];
-	uint64_t tail, pos, claimed;
+	uint64_t tail, claimed;
+	struct canal_ring_reader reader;
+	uint64_t read[PRODUCERS + 1]; /* the last position read, + 1, of each */
 	struct producer producers[PRODUCERS];
 	enum fate fates[STEPS + 1];
 	uint32_t socks[STEPS + 1];
@@ -37,7 +39,7 @@ static void claim(struct world *w, uint32_t number)
 	if (p->slot)
 		return;
 	p->slot = canal_ring_claim(w->ring, COUNT, &w->tail, number + 1, &p->pos);
-	fuzz_check(!p->slot == (w->claimed - w->pos == COUNT));
+	fuzz_check(!p->slot == (w->claimed >= COUNT && w->fates[w->claimed - COUNT] != OVER));
 	if (!p->slot)
 		return;
 	fuzz_check(p->pos == w->claimed);
@@ -53,7 +55,7 @@ static void publish(struct world *w, uint32_t number, uint32_t sock)
 	if (!p->slot)
 		return;
 	p->slot->sock = sock;
-	canal_ring_publish(p->slot, p->pos, number + 1);
+	fuzz_check(canal_ring_publish(p->slot, p->pos, number + 1));
 	w->fates[p->pos] = PUBLISHED;
 	w->socks[p->pos] = sock;
 	p->slot = NULL;
@@ -71,28 +73,71 @@ static void die(struct world *w, uint32_t number, bool hint_left)
 	p->slot = NULL;
 }
 
+static bool is_late(const struct world *w, uint64_t pos)
+{
+	for (uint32_t i = 0; i < w->reader.late_count; i++)
+		if (w->reader.late[i] == pos)
+			return true;
+	return false;
+}
+
+/* The oldest claim that is not over, and that the reader has come to. */
+static void check_stalled(const struct world *w)
+{
+	fuzz_check(w->reader.late_count && w->reader.pos - w->reader.late[0] == COUNT);
+	for (uint32_t i = 0; i < w->reader.late_count; i++)
+		fuzz_check(w->fates[w->reader.late[i]] == CLAIMED ||
+			   w->fates[w->reader.late[i]] == DEAD);
+}
+
 static void consume(struct world *w)
 {
 	struct canal_inr out;
-	uint64_t at = w->pos;
+	uint64_t at = w->reader.pos, pos;
 
-	switch (canal_ring_consume(w->ring, COUNT, &w->pos, &out)) {
+	switch (canal_ring_next(w->ring, COUNT, &w->reader, &out)) {
 	case CANAL_RING_GOT:
-		fuzz_check(w->fates[at] == PUBLISHED);
-		fuzz_check(out.sock == w->socks[at]);
-		fuzz_check(canal_inr_client(out.state) == w->clients[at]);
+		pos = canal_inr_pos(out.state);
+		fuzz_check(w->fates[pos] == PUBLISHED);
+		fuzz_check(out.sock == w->socks[pos]);
+		fuzz_check(canal_inr_client(out.state) == w->clients[pos]);
+		fuzz_check(!is_late(w, pos));
+		fuzz_check(pos >= w->read[w->clients[pos]]);
+		w->read[w->clients[pos]] = pos + 1;
+		canal_ring_free(w->ring, COUNT, pos);
+		w->fates[pos] = OVER;
 		break;
 	case CANAL_RING_EMPTY:
 		fuzz_check(w->fates[at] == NONE);
+		for (uint64_t i = 0; i < w->claimed; i++)
+			fuzz_check(w->fates[i] != PUBLISHED);
+		break;
+	case CANAL_RING_LATER:
+		fuzz_check(w->fates[at] == CLAIMED || w->fates[at] == DEAD);
+		fuzz_check(canal_ring_claimer(w->ring, COUNT, at) == w->clients[at]);
+		fuzz_check(is_late(w, at));
 		break;
 	case CANAL_RING_STALLED:
-		fuzz_check(w->fates[at] == CLAIMED || w->fates[at] == DEAD);
-		fuzz_check(canal_ring_staller(w->ring, COUNT, at) == w->clients[at]);
-		if (w->fates[at] == DEAD)
-			canal_ring_skip(w->ring, COUNT, &w->pos);
+		check_stalled(w);
 		break;
 	default:
 		fuzz_check(!"no rule led to this state");
+	}
+}
+
+/* The consumer learns who is dead. */
+static void bury(struct world *w)
+{
+	for (uint32_t i = w->reader.late_count; i-- > 0;) {
+		uint64_t pos = w->reader.late[i];
+
+		if (w->fates[pos] == PUBLISHED)
+			fuzz_check(!canal_ring_take_back(w->ring, COUNT, &w->reader, i,
+							 w->clients[pos]));
+		if (w->fates[pos] != DEAD)
+			continue;
+		fuzz_check(canal_ring_take_back(w->ring, COUNT, &w->reader, i, w->clients[pos]));
+		w->fates[pos] = OVER;
 	}
 }
 
@@ -107,7 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		uint8_t what = fuzz_byte(&in);
 		uint32_t number = what >> 4 & (PRODUCERS - 1);
 
-		switch (what % 5) {
+		switch (what % 6) {
 		case 0:
 			claim(&w, number);
 			break;
@@ -116,6 +161,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			break;
 		case 2:
 			die(&w, number, what & 0x80);
+			break;
+		case 3:
+			bury(&w);
 			break;
 		default:
 			consume(&w);

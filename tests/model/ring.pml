@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The INR ring of common/ring.h: claim, publish, consume, skip.
+ * The INR ring of common/ring.h: claim, publish, go past, read, free, take back.
  *
- * Idea: three producers, one consumer, a ring of two slots, so that it is full
+ * Idea: two producers, one consumer, a ring of two slots, so that it is full
  * most of the time. One of the producers may die between its claim and its
  * publication, or right after. Each step is one access to shared memory.
  *
- * Properties: every published INR is consumed exactly once, in the order of its
- * position, with the payload that was published; every slot that the consumer
+ * Properties: every published INR is consumed exactly once, those of one producer in
+ * their order, with the payload that was published; every slot that the consumer
  * looks at carries its own position; nobody is stuck (no invalid end state).
  *
  * Twins that must fail:
@@ -15,13 +15,14 @@
  *			producer's ticket, published INRs are never consumed
  *	BLIND_CLAIM	the claim is a store and not a compare-and-swap: of two
  *			that claim the same slot, one is lost
- *	STALE_LOOK	the consumer skips by what it saw before it learned of the
- *			death: an INR published in between is lost
+ *	STALE_LOOK	the consumer takes a slot back by what it saw before it learned of
+ *			the death: an INR published in between is lost
+ *	LATE_FIRST	the slots gone past are looked at before the next one: who
+ *			publishes in between, and then publishes that, is overtaken
  */
 #define SIZE 2
-#define PRODUCERS 3
-#define EACH 2                            /* most INRs of one producer */
-#define INRS(me) ((me) == 1 -> EACH : 1) /* the others post one */
+#define PRODUCERS 2
+#define EACH 2 /* INRs of one producer */
 #define POSITIONS 8
 #define MORTAL 1
 
@@ -70,7 +71,7 @@ proctype producer(byte me)
 	bool got;
 
 again:	do
-	:: n == INRS(me) -> break
+	:: n == EACH -> break
 	:: else ->
 #ifdef TICKET
 		d_step { pos = tail; tail++ };
@@ -124,6 +125,9 @@ again:	do
 		payload[pos % SIZE] = me * EACH + n;
 		may_die_here();
 		d_step {
+#ifndef TICKET
+			assert(state[pos % SIZE] == STATE(pos, me, CLAIMED));
+#endif
 			state[pos % SIZE] = STATE(pos, me, READY);
 			assert(!published_id[pos]);
 			published_id[pos] = me * EACH + n + 1;
@@ -142,56 +146,147 @@ died:	skip;
 out:	skip
 }
 
+/* Something may be done about a late one. */
+#define MOVED(n)                                                                          \
+	(late_count > n && (state[late[n] % SIZE] != STATE(late[n], CLIENT(state[late[n] % SIZE]), CLAIMED) || \
+			    dead[CLIENT(state[late[n] % SIZE])]))
+#define LATE_MOVED (MOVED(0) || MOVED(1))
+
+/* One INR, at position @at. */
+inline consume(at)
+{
+	id = payload[at % SIZE];
+	who = CLIENT(seen);
+	d_step {
+		assert(published_id[at] == id + 1);
+		assert(id / EACH == who);
+		assert(id + 1 > last[who]);
+		last[who] = id + 1;
+		published_id[at] = 0;
+		id = 0;
+		who = 0;
+		consumed++
+	};
+	state[at % SIZE] = STATE(at + SIZE, 0, FREE)
+}
+
+inline forget(which)
+{
+	d_step {
+		late_count--;
+		if
+		:: which < late_count -> late[which] = late[which + 1]
+		:: else
+		fi;
+		late[late_count] = 0
+	}
+}
+
+/* Reads the late ones; then done is set if there was one. */
+inline read_late()
+{
+	done = false;
+	i = 0;
+	do
+	:: i < late_count && !done ->
+		seen = state[late[i] % SIZE];
+		assert(POS(seen) == late[i]);
+		if
+		:: PHASE(seen) == READY ->
+			consume(late[i]);
+			forget(i);
+			done = true
+		:: else -> i++
+		fi
+	:: else -> break
+	od;
+	i = 0
+}
+
+/* Of the dead, if there are any: first it is known, then it is looked. */
+inline take_back()
+{
+	i = 0;
+	do
+	:: i < late_count ->
+#ifdef STALE_LOOK
+		seen = state[late[i] % SIZE];
+		who = CLIENT(seen);
+		if
+		:: PHASE(seen) == CLAIMED && dead[who] ->
+			state[late[i] % SIZE] = STATE(late[i] + SIZE, 0, FREE);
+			forget(i)
+		:: else -> i++
+		fi;
+#else
+		who = CLIENT(state[late[i] % SIZE]);
+		if
+		:: dead[who] ->
+			d_step {
+				done = (state[late[i] % SIZE] == STATE(late[i], who, CLAIMED));
+				if
+				:: done ->
+					state[late[i] % SIZE] = STATE(late[i] + SIZE, 0, FREE)
+				:: else
+				fi
+			};
+			if
+			:: done -> forget(i)
+			:: else -> i++
+			fi
+		:: else -> i++
+		fi;
+#endif
+		who = 0;
+		done = false
+	:: else -> break
+	od;
+	i = 0
+}
+
 proctype consumer()
 {
-	byte pos, last[PRODUCERS + 1], id, who;
-	short seen;
-	bool all;
+	byte pos, last[PRODUCERS + 1], id, who, i, late[SIZE], late_count;
+	short seen, ahead;
+	bool all, done, whole;
 
 	do
 	:: true ->
 		all = (finished == PRODUCERS);
-		seen = state[pos % SIZE];
-		assert(POS(seen) == pos);
-		if
-		:: PHASE(seen) == FREE ->
-			if
-			:: all -> break
-			:: else -> (state[pos % SIZE] != seen || finished == PRODUCERS)
-			fi
-		:: PHASE(seen) == CLAIMED ->
-			who = CLIENT(seen);
-			(dead[who] || state[pos % SIZE] != seen);
-			if
-			:: dead[who] ->
-#ifndef STALE_LOOK
-				/* Dead for good: what is there now will stay. */
-				seen = state[pos % SIZE];
+		whole = (late_count && pos - late[0] == SIZE);
+#ifdef LATE_FIRST
+		read_late();
+		ahead = state[pos % SIZE];
+#else
+		ahead = state[pos % SIZE];
+		read_late();
 #endif
-				if
-				:: PHASE(seen) == CLAIMED ->
-					state[pos % SIZE] = STATE(pos + SIZE, 0, FREE);
-					pos++
-				:: else
-				fi
-			:: else
+		assert(whole || POS(ahead) == pos);
+		if
+		:: done -> done = false
+		:: !done && whole ->
+			/* waits until one is published, or known to be dead */
+			(finished == PRODUCERS || LATE_MOVED);
+			take_back()
+		:: !done && !whole && PHASE(ahead) == FREE ->
+			take_back();
+			if
+			:: all && !late_count -> break
+			:: else -> (finished == PRODUCERS || LATE_MOVED || state[pos % SIZE] != ahead)
 			fi
-		:: PHASE(seen) == READY ->
-			id = payload[pos % SIZE];
-			who = CLIENT(seen);
+		:: !done && !whole && PHASE(ahead) == CLAIMED ->
 			d_step {
-				assert(published_id[pos] == id + 1);
-				assert(id / EACH == who);
-				assert(id + 1 > last[who]);
-				last[who] = id + 1;
-				published_id[pos] = 0;
-				id = 0;
-				who = 0;
-				consumed++
-			};
-			state[pos % SIZE] = STATE(pos + SIZE, 0, FREE);
+				late[late_count] = pos;
+				late_count++;
+				pos++
+			}
+		:: !done && !whole && PHASE(ahead) == READY ->
+			seen = ahead;
+			consume(pos);
 			pos++
-		fi
+		fi;
+		seen = 0;
+		ahead = 0
 	od;
 	assert(consumed == published)
 }
@@ -207,7 +302,6 @@ init
 		i = 0;
 		run consumer();
 		run producer(1);
-		run producer(2);
-		run producer(3)
+		run producer(2)
 	}
 }

@@ -44,7 +44,7 @@ static struct {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	bool stop;
-	uint64_t pos;
+	struct canal_ring_reader reader;
 	int pipe[SLOTS];
 	uintptr_t pinned[PINS]; /* pages */
 	bool pinned_writable[PINS];
@@ -232,8 +232,10 @@ static void *host_run(void *unused)
 	while (!stop) {
 		pthread_mutex_lock(&host.lock);
 		stop = host.stop;
-		while (canal_ring_consume(ring, RINGS, &host.pos, &inr) == CANAL_RING_GOT)
+		while (canal_ring_next(ring, RINGS, &host.reader, &inr) == CANAL_RING_GOT) {
 			serve(&inr);
+			canal_ring_free(ring, RINGS, canal_inr_pos(inr.state));
+		}
 		if (host.held != CANAL_NONE)
 			serve_send(host.held);
 		else
