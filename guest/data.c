@@ -65,23 +65,39 @@ __attribute__((noinline)) void data_post(uint32_t op, uint32_t n)
  * It may have published a position and died before the host knew, or with the flag in
  * its hand by which the host asks to be told: then nobody else would tell.
  */
-void lock_taken_over(const uint32_t *lock)
+/* The socket that @lock may be one of; NULL: it is of a set, or of this process. */
+static const struct canal_sock *lock_socket(const uint32_t *lock, uint32_t *ret_n)
 {
 	const uint8_t *at = (const uint8_t *)lock;
-	struct channel *ch = &the_channel;
-	struct canal_sock *s;
+	const struct channel *ch = &the_channel;
 	uint64_t n;
 
 	if (!ch->sock || at < ch->sock)
-		return;
+		return NULL;
 	n = (uint64_t)(at - ch->sock) / ch->sock_stride;
 	if (n >= ch->sock_count)
-		return; /* of a set */
-	s = channel_sock(ch, (uint32_t)n);
-	if (lock == &s->tx.tx_lock)
-		data_post(CANAL_INR_TX, (uint32_t)n);
-	if (lock == &s->rx.rx_lock)
-		data_post(CANAL_INR_RX, (uint32_t)n);
+		return NULL;
+	*ret_n = (uint32_t)n;
+	return channel_sock(ch, *ret_n);
+}
+
+bool lock_is_fifo(const uint32_t *lock)
+{
+	uint32_t n;
+	const struct canal_sock *s = lock_socket(lock, &n);
+
+	return s && (lock == &s->tx.tx_lock || lock == &s->rx.rx_lock);
+}
+
+void lock_taken_over(const uint32_t *lock)
+{
+	uint32_t n;
+	const struct canal_sock *s = lock_socket(lock, &n);
+
+	if (s && lock == &s->tx.tx_lock)
+		data_post(CANAL_INR_TX, n);
+	if (s && lock == &s->rx.rx_lock)
+		data_post(CANAL_INR_RX, n);
 }
 
 /* This process has a descriptor of it. */

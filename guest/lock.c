@@ -126,8 +126,12 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 	for (uint32_t i = 0;; i++) {
 		uint32_t holder = canal_read_once(lock);
 
-		if (holder == me)
-			return false;
+		if (holder == me) {
+			if (!lock_is_fifo(lock) || lock_in_handler())
+				return false;
+			lock_taken_over(lock);
+			return true;
+		}
 		/* K1 acquire */
 		if (!holder && canal_cas(lock, 0u, me))
 			return true;
@@ -146,8 +150,8 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 	}
 }
 
-/* One who holds it already (a handler on top of the holder, or code after a
- * jump out of one) goes on: it cannot wait for itself. */
+/* One who holds it already, a handler on top of the holder, goes on: it cannot wait for
+ * itself. */
 void lock_take(uint32_t *lock)
 {
 	(void)lock_enter(lock);

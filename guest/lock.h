@@ -14,7 +14,8 @@
  *     lock over knows that this may not have been done.
  *
  * Ownership and threads: any thread. A signal handler that interrupts a holder
- * and comes for the same lock is told so by lock_enter() and goes away again.
+ * and comes for the same lock is told so by lock_enter() and goes away again. A lock
+ * of a FIFO that a jump out of a handler left behind is taken over like a dead holder's.
  * Edges: K1, the stores of one holder before those of the next.
  */
 #ifndef CANAL_GUEST_LOCK_H
@@ -34,6 +35,10 @@ extern __thread uint32_t lock_self __attribute__((tls_model("initial-exec"), vis
 uint32_t lock_learn_self(void);
 /* The slow part of lock_enter(). */
 bool lock_contend(uint32_t *lock, uint32_t me);
+/* in_handler.c: whether this thread is in a signal handler; true where that is not known. */
+bool lock_in_handler(void);
+/* tx_lock or rx_lock: nobody comes for it twice, but in a handler. */
+bool lock_is_fifo(const uint32_t *lock);
 /* Who took @lock over from a dead holder tells the host what that one may not have told. */
 void lock_taken_over(const uint32_t *lock);
 

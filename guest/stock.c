@@ -40,13 +40,18 @@ static struct {
 	bool off; /* an answer did not come in time: the next would be that */
 } stock;
 
-void stock_after_fork(void)
+static void stock_empty(void)
 {
-	canal_write_once(&stock_lock, 0u);
 	for (uint32_t i = 0; i < CANAL_LOCAL_STOCK_SLOTS; i++)
 		if (stock.held >> i & 1)
 			fd_close_own(stock.fd[i]);
 	memset(&stock, 0, sizeof(stock));
+}
+
+void stock_after_fork(void)
+{
+	canal_write_once(&stock_lock, 0u);
+	stock_empty();
 }
 
 static uint32_t most(void)
@@ -126,8 +131,7 @@ static int take(struct channel *ch, int flags, uint32_t *ret_slot)
 	int fd;
 
 	if (stock.client != ch->client) {
-		stock_after_fork(); /* of a raw fork, or as good as that */
-		lock_take(&stock_lock);
+		stock_empty(); /* a raw fork, or as good as that */
 		stock.client = ch->client;
 	}
 	if (stock.held) {

@@ -233,6 +233,72 @@ static void sockets_in_handler(void)
 	say("exchanged: %s, handled: %s", exchanged > 10 ? "yes" : "no", caught > 5 ? "yes" : "no");
 }
 
+/* --- wherever a signal comes ---------------------------------------------- */
+
+#define ANYWHERE 300
+
+/* Signals this thread once, soon: the n-th time a little later. */
+static void signal_soon(int n)
+{
+	const struct itimerspec soon = { .it_value = { 0, 20000 + n * 7919 % 100 * 1000 } };
+
+	NEED(timer_settime(timer, 0, &soon, NULL));
+}
+
+static void signals_go_to(void (*handler)(int))
+{
+	const struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID,
+				  .sigev_signo = SIGUSR1,
+				  ._sigev_un._tid = gettid() };
+
+	caught = 0;
+	sigaction(SIGUSR1, &action, NULL);
+	NEED(timer_create(CLOCK_MONOTONIC, &event, &timer));
+}
+
+static int handler_listener;
+static struct name handler_name;
+static volatile sig_atomic_t handler_failed;
+
+/* All of it is async-signal-safe, and half of it waits. */
+static void connect_in_handler(int number)
+{
+	char byte = 0;
+	int fd[2];
+
+	(void)number;
+	fd[0] = socket(family, SOCK_STREAM, 0);
+	if (connect(fd[0], sa(&handler_name), handler_name.len))
+		handler_failed++;
+	fd[1] = accept(handler_listener, NULL, NULL);
+	if (send(fd[1], "c", 1, MSG_NOSIGNAL) != 1 || recv(fd[0], &byte, 1, 0) != 1 || byte != 'c')
+		handler_failed++;
+	if (shutdown(fd[0], SHUT_RDWR) || recv(fd[1], &byte, 1, 0))
+		handler_failed++;
+	close(fd[0]);
+	close(fd[1]);
+	caught++;
+}
+
+static void waits_in_handler(void)
+{
+	int fd[2];
+	char byte;
+
+	handler_listener = listener(&handler_name);
+	stream_pair(fd);
+	signals_go_to(connect_in_handler);
+	for (int i = 0; i < ANYWHERE; i++) {
+		signal_soon(i);
+		while (caught == i) {
+			send_all(fd[0], "m", 1);
+			recv_all(fd[1], &byte, 1);
+		}
+	}
+	say("handled %d, failed %d", (int)caught, (int)handler_failed);
+}
+
 /* --- jumps out of a handler ---------------------------------------------- */
 
 static sigjmp_buf back;
@@ -273,6 +339,37 @@ static void jump_out(int how, int times)
 		NEED(timer_settime(timer, 0, &soon, NULL));
 		sleep_somehow(how);
 	}
+}
+
+/* Out of the middle of calls that do not sleep, too; the sockets go on. */
+static void jumped_out_anywhere(void)
+{
+	static volatile int jumps;
+	char bytes[64];
+	int fd[2];
+
+	stream_pair(fd);
+	signals_go_to(jump);
+	for (jumps = 0; jumps < ANYWHERE;) {
+		if (sigsetjmp(back, 1)) {
+			jumps++;
+			continue;
+		}
+		signal_soon(jumps);
+		for (;;) {
+			(void)!send(fd[0], "j", 1, MSG_DONTWAIT);
+			(void)!recv(fd[1], bytes, sizeof(bytes), MSG_DONTWAIT);
+		}
+	}
+	NEED(shutdown(fd[0], SHUT_WR) + 1);
+	while (recv(fd[1], bytes, sizeof(bytes), 0) > 0)
+		;
+	TELL(recv(fd[1], bytes, sizeof(bytes), 0));
+	TELL(send(fd[1], "back", 4, 0));
+	TELL(recv(fd[0], bytes, 4, MSG_WAITALL));
+	stream_pair(fd);
+	TELL(send(fd[0], "more", 4, 0));
+	TELL(recv(fd[1], bytes, 4, MSG_WAITALL));
 }
 
 static void *wake_later(void *arg)
@@ -358,7 +455,9 @@ const struct call_case cases[] = {
 	{ "dgram_interrupted", dgram_interrupted },
 	{ "waits_interrupted", waits_interrupted },
 	{ "sockets_in_handler", sockets_in_handler },
+	{ "waits_in_handler", waits_in_handler },
 	{ "jumped_out", jumped_out },
+	{ "jumped_out_anywhere", jumped_out_anywhere },
 	{ "sleepers_cancelled", sleepers_cancelled },
 };
 const size_t case_count = COUNT(cases);
