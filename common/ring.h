@@ -121,7 +121,8 @@ static inline bool canal_ring_passed(const struct canal_inr *ring, uint32_t coun
 #define CANAL_RING_LATE 16
 
 struct canal_ring_reader {
-	uint64_t pos; /* of the next slot */
+	uint64_t pos;  /* of the next slot */
+	uint32_t busy; /* INRs that were got and are not free yet: one may have others read */
 	uint32_t late_count;
 	uint64_t late[CANAL_RING_LATE]; /* positions gone past, the oldest first */
 };
@@ -181,9 +182,20 @@ static inline enum canal_ring_look canal_ring_read_late(const struct canal_inr *
 		if (look != CANAL_RING_GOT)
 			return CANAL_RING_BAD;
 		canal_ring_forget(r, i);
+		r->busy++;
 		return look;
 	}
 	return CANAL_RING_EMPTY;
+}
+
+/* A whole ring later than an INR that is still being carried out there is nothing. */
+static inline bool canal_ring_is_round(const struct canal_inr *ring, uint32_t count,
+				       const struct canal_ring_reader *r)
+{
+	uint64_t state = canal_read_once(&ring[r->pos & (count - 1)].state);
+
+	return r->busy && (state & CANAL_INR_PHASE) == CANAL_INR_READY &&
+	       canal_inr_pos(state) + count == r->pos;
 }
 
 /**
@@ -225,14 +237,20 @@ static inline enum canal_ring_look canal_ring_next(const struct canal_inr *ring,
 			return CANAL_RING_STALLED;
 		r->late[r->late_count++] = r->pos;
 	}
+	if (look == CANAL_RING_BAD && canal_ring_is_round(ring, count, r))
+		return CANAL_RING_EMPTY;
 	if (look == CANAL_RING_GOT || look == CANAL_RING_LATER)
 		r->pos++;
+	if (look == CANAL_RING_GOT)
+		r->busy++;
 	return look;
 }
 
 /* The slot serves the next round. */
-static inline void canal_ring_free(struct canal_inr *ring, uint32_t count, uint64_t pos)
+static inline void canal_ring_free(struct canal_inr *ring, uint32_t count,
+				   struct canal_ring_reader *r, uint64_t pos)
 {
+	r->busy--;
 	/* Q2 release: our reads, and what we did, before the slot is free again;
 	 * pairs with canal_ring_claim() and canal_ring_passed() */
 	canal_store_release(&ring[pos & (count - 1)].state,

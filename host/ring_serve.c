@@ -112,7 +112,7 @@ static void serve_one(struct channel *ch, struct canal_inr *inr)
 	ch->count.inrs++;
 	ch->poller->work++;
 	request_serve(ch, inr);
-	canal_ring_free(ch->inr, CHANNEL_INRS, pos);
+	canal_ring_free(ch->inr, CHANNEL_INRS, &ch->reader, pos);
 }
 
 void channel_serve(struct channel *ch, unsigned int budget)

@@ -55,7 +55,7 @@ static void look_once(struct canal_inr *ring, struct canal_ring_reader *r)
 		fuzz_check(was_late(&at, pos) ? r->pos == at.pos : r->pos == pos + 1);
 		fuzz_check(pos == at.pos || was_late(&at, pos));
 		fuzz_check(canal_inr_client(out.state) < 1u << 14);
-		canal_ring_free(ring, COUNT, pos);
+		canal_ring_free(ring, COUNT, r, pos);
 		break;
 	case CANAL_RING_LATER:
 		fuzz_check(r->pos == at.pos + 1 && was_late(r, at.pos));

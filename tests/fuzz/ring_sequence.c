@@ -104,7 +104,7 @@ static void consume(struct world *w)
 		fuzz_check(!is_late(w, pos));
 		fuzz_check(pos >= w->read[w->clients[pos]]);
 		w->read[w->clients[pos]] = pos + 1;
-		canal_ring_free(w->ring, COUNT, pos);
+		canal_ring_free(w->ring, COUNT, &w->reader, pos);
 		w->fates[pos] = OVER;
 		break;
 	case CANAL_RING_EMPTY:

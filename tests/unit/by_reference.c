@@ -234,7 +234,7 @@ static void *host_run(void *unused)
 		stop = host.stop;
 		while (canal_ring_next(ring, RINGS, &host.reader, &inr) == CANAL_RING_GOT) {
 			serve(&inr);
-			canal_ring_free(ring, RINGS, canal_inr_pos(inr.state));
+			canal_ring_free(ring, RINGS, &host.reader, canal_inr_pos(inr.state));
 		}
 		if (host.held != CANAL_NONE)
 			serve_send(host.held);

@@ -64,7 +64,7 @@ static void expect_at(struct fixture *f, uint32_t sock, uint64_t pos)
 	assert_int_equal(canal_inr_client(out.state), CLIENT);
 	assert_int_equal(canal_inr_pos(out.state), pos);
 	assert_false(canal_ring_passed(f->ring, COUNT, pos));
-	canal_ring_free(f->ring, COUNT, pos);
+	canal_ring_free(f->ring, COUNT, &f->reader, pos);
 	assert_true(canal_ring_passed(f->ring, COUNT, pos));
 }
 
@@ -197,6 +197,26 @@ static void ring_stalls_a_whole_ring_later(void **state)
 	expect_look(f, CANAL_RING_STALLED);
 	publish(slot, pos, 0);
 	expect_at(f, 0, pos);
+	post(f, COUNT);
+	expect(f, COUNT);
+}
+
+/* What is carried out has others read, and these come round to it. */
+static void ring_ends_at_what_is_being_carried_out(void **state)
+{
+	struct fixture *f = *state;
+	struct canal_inr out;
+	uint64_t unused;
+
+	post(f, 0);
+	assert_int_equal(next(f, &out), CANAL_RING_GOT);
+	for (uint32_t i = 1; i < COUNT; i++) {
+		post(f, i);
+		expect(f, i);
+	}
+	assert_null(claim(f, &unused));
+	expect_look(f, CANAL_RING_EMPTY);
+	canal_ring_free(f->ring, COUNT, &f->reader, canal_inr_pos(out.state));
 	post(f, COUNT);
 	expect(f, COUNT);
 }
@@ -372,6 +392,7 @@ int main(void)
 		CASE(late_one_comes_before_what_was_published_behind_it),
 		CASE(late_slots_may_be_published_in_any_order),
 		CASE(ring_stalls_a_whole_ring_later),
+		CASE(ring_ends_at_what_is_being_carried_out),
 		CASE(ring_stalls_with_too_many_late_slots),
 		CASE(nobody_has_claimed_in_an_empty_ring),
 		CASE(slot_of_the_dead_is_taken_back),

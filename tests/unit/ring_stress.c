@@ -108,7 +108,7 @@ static int consume(void *arg, unsigned int number)
 		client = canal_inr_client(inr.state);
 		if (client < 1 || client > PRODUCERS || !is_whole(&inr, client, next[client]++))
 			return give_up(s, "wrong one", canal_inr_pos(inr.state));
-		canal_ring_free(s->ring, RING, canal_inr_pos(inr.state));
+		canal_ring_free(s->ring, RING, &reader, canal_inr_pos(inr.state));
 	}
 }
 
