@@ -150,8 +150,8 @@ bool lock_contend(uint32_t *lock, uint32_t me)
 	}
 }
 
-/* One who holds it already, a handler on top of the holder, goes on: it cannot wait for
- * itself. */
+/* One who holds it already goes on, as it cannot wait for itself: a handler on top of the
+ * holder, or, where the lock is no FIFO's, code behind a jump out of one. */
 void lock_take(uint32_t *lock)
 {
 	(void)lock_enter(lock);

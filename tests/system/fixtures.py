@@ -154,6 +154,18 @@ def small_files(files_dir):
 # --- each test ----------------------------------------------------------------------------------
 
 @pytest.fixture
+def service(bin_dir, work_dir):
+    """A canald of the test's own, which may be stopped."""
+    canald = harness.Canald(bin_dir, work_dir)
+    try:
+        yield canald
+        canald.wait_no_leak()
+        canald.stop()
+    finally:
+        canald.program.kill()
+
+
+@pytest.fixture
 def work_dir(request, session_dir):
     path = pathlib.Path(tempfile.mkdtemp(prefix="test-", dir=session_dir))
     path.chmod(0o755)

@@ -409,6 +409,10 @@ def children(pid):
     return set()
 
 
+def asleep(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 # --- files to transfer -----------------------------------------------------------------------
 
 class Payload:

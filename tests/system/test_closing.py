@@ -4,7 +4,6 @@
 canald is stopped meanwhile, so that nothing of it is done by chance.
 """
 
-import pathlib
 import signal
 import socket
 import subprocess
@@ -37,21 +36,6 @@ print("taken")
 """
 
 
-def asleep(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-
-
-@pytest.fixture
-def service(bin_dir, work_dir):
-    canald = harness.Canald(bin_dir, work_dir)
-    try:
-        yield canald
-        canald.wait_no_leak()
-        canald.stop()
-    finally:
-        canald.program.kill()
-
-
 def test_listener(service, programs, free_port):
     port = free_port()
     side = harness.Side("canal", programs, service)
@@ -62,7 +46,7 @@ def test_listener(service, programs, free_port):
     program.popen.stdin.flush()
     program.wait_printed("closes\n", SECONDS)
     looks = iter(range(1000))
-    program.wait_until(lambda: "has closed" in program.stdout or (asleep(program.pid) and next(looks) > 10),
+    program.wait_until(lambda: "has closed" in program.stdout or (harness.asleep(program.pid) and next(looks) > 10),
                        "close() that waits for canald", SECONDS)
     assert "has closed" not in program.stdout, "it did not wait for canald"
     service.program.send_signal(signal.SIGCONT)

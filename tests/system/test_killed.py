@@ -5,7 +5,6 @@ canald is stopped, so that the child stays there: in its first message to canald
 """
 
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -74,21 +73,6 @@ print("came:", b.recv(100).decode(), flush=True)
 """
 
 
-def asleep(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-
-
-@pytest.fixture
-def service(bin_dir, work_dir):
-    canald = harness.Canald(bin_dir, work_dir)
-    try:
-        yield canald
-        canald.wait_no_leak()
-        canald.stop()
-    finally:
-        canald.program.kill()
-
-
 @pytest.mark.parametrize("how", ["unjoined", "joined"])
 def test_in_the_middle_of_a_send(service, programs, how):
     program = harness.Side("canal", programs, service).start([PYTHON, "-c", SENDER, how], stdin=subprocess.PIPE)
@@ -103,7 +87,7 @@ def test_in_the_middle_of_a_send(service, programs, how):
     go_on()
     program.wait_printed("it sends\n", SECONDS)
     looks = iter(range(1000))
-    program.wait_until(lambda: asleep(child) and next(looks) > 10, "child that waits for canald", SECONDS)
+    program.wait_until(lambda: harness.asleep(child) and next(looks) > 10, "child that waits for canald", SECONDS)
     for pid in filter(None, (child, filler)):
         os.kill(pid, signal.SIGKILL)
     service.program.send_signal(signal.SIGCONT)
